@@ -1,0 +1,57 @@
+//! The name of a wire format. What a format means is told in [`crate::dialect`].
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::Error;
+
+/// Whose wire format a call speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// OpenAI chat completions, and the many servers that speak it.
+    OpenAiChat,
+    /// Anthropic Messages.
+    AnthropicMessages,
+    /// Anything else: passed through, priced as unknown, cached only where the user says so.
+    #[default]
+    Opaque,
+}
+
+impl Dialect {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::OpenAiChat, Self::AnthropicMessages, Self::Opaque];
+
+    /// Its name in logs, on the command line and in replay logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OpenAiChat => "openai-chat",
+            Self::AnthropicMessages => "anthropic-messages",
+            Self::Opaque => "opaque",
+        }
+    }
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Dialect {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let plain = name.trim().to_ascii_lowercase();
+        match plain.as_str() {
+            "openai" | "chat" => return Ok(Self::OpenAiChat),
+            "anthropic" | "messages" => return Ok(Self::AnthropicMessages),
+            _ => {}
+        }
+        Self::ALL.into_iter().find(|dialect| dialect.name() == plain).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|dialect| dialect.name()).collect();
+            Error::bad_input(format!("`{name}` is no dialect"), format!("give one of {}", known.join(", ")))
+        })
+    }
+}

@@ -1,0 +1,114 @@
+//! What one call wishes of the layers: typed values that travel in its extensions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Extensions;
+
+use super::{Call, Scope};
+
+/// Wishes of one call; a layer's builder holds the defaults for the others.
+///
+/// # Example
+/// ```
+/// use thrifty::call::{Call, CacheMode, Options};
+///
+/// let call = Call::post("https://api.openai.com/v1/chat/completions", r#"{"model":"gpt-5-mini","messages":[]}"#)
+///     .with(Options::new().tag("nightly-eval").cache(CacheMode::NoStore).cap(256));
+/// assert_eq!(Options::of(&call).tag.as_deref(), Some("nightly-eval"));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// Who may share the answer; `None` takes the cache layer's default.
+    pub scope: Option<Scope>,
+    /// A name of the caller's choice that receipts and tier rules see. Never part of the cache key.
+    pub tag: Option<Arc<str>>,
+    /// How the cache treats this call.
+    pub cache: CacheMode,
+    /// How long this answer may be served again; `None` takes the cache layer's default.
+    pub ttl: Option<Duration>,
+    /// Output tokens this call may have at most; lowers the layer's cap, never raises the request's own.
+    pub cap: Option<u64>,
+    /// Prompt tokens this call may have at most; `None` takes the trim layer's default.
+    pub budget: Option<u64>,
+}
+
+/// How the cache treats one call. The words are those of HTTP's `Cache-Control`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CacheMode {
+    /// Read, and store what may be stored.
+    #[default]
+    Default,
+    /// Neither read nor store nor join a flight.
+    NoStore,
+    /// Do not read; call, and store the new answer.
+    NoCache,
+    /// Answer from the cache or fail with [`Kind::NotCached`](crate::Kind::NotCached).
+    OnlyIfCached,
+    /// Read, never store.
+    ReadOnly,
+}
+
+impl Options {
+    /// No wishes.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets who may share the answer.
+    #[must_use]
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scope = Some(scope);
+        self
+    }
+
+    /// Sets the tag.
+    #[must_use]
+    pub fn tag(mut self, tag: &str) -> Self {
+        self.tag = Some(tag.into());
+        self
+    }
+
+    /// Sets the cache mode.
+    #[must_use]
+    pub fn cache(mut self, mode: CacheMode) -> Self {
+        self.cache = mode;
+        self
+    }
+
+    /// Sets how long the answer may be served again.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Sets the most output tokens.
+    #[must_use]
+    pub fn cap(mut self, tokens: u64) -> Self {
+        self.cap = Some(tokens);
+        self
+    }
+
+    /// Sets the most prompt tokens.
+    #[must_use]
+    pub fn budget(mut self, tokens: u64) -> Self {
+        self.budget = Some(tokens);
+        self
+    }
+
+    /// The wishes of `call`; none if it came without.
+    #[must_use]
+    pub fn of(call: &Call) -> Self {
+        Self::among(&call.parts.extensions).cloned().unwrap_or_default()
+    }
+
+    /// The wishes among these extensions, without a clone.
+    #[must_use]
+    pub fn among(extensions: &Extensions) -> Option<&Self> {
+        extensions.get::<Self>()
+    }
+}

@@ -1,0 +1,221 @@
+//! The only place that knows where things live on the wire: model, messages, cap, usage, end of stream.
+//!
+//! Each API has its own names for the same ideas. Every other room asks a [`Format`] and stays free of field
+//! names, so a new API is one new file here.
+//!
+//! | | path ends in | body has |
+//! |---|---|---|
+//! | [`OpenAiChat`](Dialect::OpenAiChat) | `/chat/completions` | `messages` |
+//! | [`AnthropicMessages`](Dialect::AnthropicMessages) | `/messages` | `messages`, `max_tokens`, and `system` or an `anthropic-version` header |
+//! | [`Opaque`](Dialect::Opaque) | anything else | |
+//!
+//! # Example
+//! ```
+//! use thrifty::call::Call;
+//!
+//! let call = Call::post("https://api.openai.com/v1/chat/completions",
+//!     r#"{"model":"gpt-5-mini","messages":[{"role":"user","content":"hi"}],"max_completion_tokens":128}"#);
+//! assert_eq!(call.model().as_deref(), Some("gpt-5-mini"));
+//! assert_eq!(call.format().cap(&call), Some(128));
+//! ```
+//! # Reading an answer
+//! ```
+//! use thrifty::call::Dialect;
+//! use thrifty::dialect::{Finish, Format};
+//!
+//! let outcome = Dialect::OpenAiChat.format().read_reply(
+//!     br#"{"model":"gpt-5-mini-2025-08-07","choices":[{"index":0,"message":{"role":"assistant","content":"11"},
+//!          "finish_reason":"stop"}],"usage":{"prompt_tokens":8,"completion_tokens":1,"total_tokens":9}}"#);
+//! assert_eq!(outcome.finish, Finish::Whole);
+//! assert_eq!(outcome.usage.and_then(|usage| usage.input), Some(8));
+//! ```
+
+mod anthropic;
+mod opaque;
+mod openai_chat;
+mod outcome;
+mod prompt;
+pub mod sse;
+mod usage;
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
+use http::{Request, StatusCode};
+
+pub use self::outcome::{Finish, Outcome, StreamReader};
+pub use self::prompt::{Image, Message, Part, Prompt, Role, Source, Tool, ToolChoice};
+pub use self::usage::Usage;
+use crate::call::{Call, Dialect, Doc};
+use crate::{Error, Kind};
+
+/// One wire format. All methods are pure; those that read are total: what cannot be read is `None` or empty.
+pub trait Format: fmt::Debug + Send + Sync + 'static {
+    /// Which one this is.
+    fn dialect(&self) -> Dialect;
+
+    /// True if a request to this path speaks this format.
+    fn claims_path(&self, path: &str) -> bool;
+
+    /// True if this body, posted to a path nobody claims, is clearly this format.
+    fn claims_body(&self, parts: &Parts, doc: &Doc) -> bool;
+
+    /// The model asked for, wherever it lives.
+    fn model(&self, call: &Call) -> Option<String>;
+
+    /// Asks for another model.
+    ///
+    /// # Errors
+    /// [`Kind::NotEditable`] when the call cannot be edited; it is then as it was.
+    fn set_model(&self, call: &mut Call, model: &str) -> Result<(), Error>;
+
+    /// True if the answer is asked for as a stream.
+    fn wants_stream(&self, call: &Call) -> bool;
+
+    /// The prompt in the neutral form; empty for what cannot be read.
+    fn prompt<'a>(&self, call: &'a Call) -> Prompt<'a>;
+
+    /// Name of the top-level member whose elements are [`Prompt::messages`].
+    fn messages_member(&self) -> Option<&'static str>;
+
+    /// JSON text of `message` with the content of its tool results replaced by `text`; `None` if it has none.
+    fn clear_tool_results(&self, message: &str, text: &str) -> Option<String>;
+
+    /// True if `message` carries a mark of the provider's prompt cache set by the caller.
+    fn has_cache_mark(&self, message: &str) -> bool;
+
+    /// The output cap the caller sent, in tokens.
+    fn cap(&self, call: &Call) -> Option<u64>;
+
+    /// Sets the output cap: in the caller's field if there is one, else in the one that `field` names.
+    ///
+    /// # Errors
+    /// [`Kind::NotEditable`] when the call cannot be edited; it is then as it was.
+    fn set_cap(&self, call: &mut Call, tokens: u64, field: CapField) -> Result<(), Error>;
+
+    /// Smallest cap that leaves the request valid: a thinking budget plus one, or 1.
+    fn cap_floor(&self, call: &Call) -> u64;
+
+    /// How many answers are asked for (`n`); the cap holds for each of them.
+    fn choices(&self, call: &Call) -> u64 {
+        let _ = call;
+        1
+    }
+
+    /// Members that do not change the answer and are left out of the cache key, as exact paths: names joined by
+    /// `/`, `*` for each element of an array. `messages/*/content/*/cache_control` names one member of each part.
+    fn excluded(&self) -> &'static [&'static str];
+
+    /// Why this call may be neither looked up nor stored nor joined, as a word for logs, if so.
+    fn bypass(&self, call: &Call) -> Option<&'static str>;
+
+    /// What a complete reply body says.
+    fn read_reply(&self, body: &[u8]) -> Outcome;
+
+    /// A reader for the frames of a streamed reply body.
+    fn stream_reader(&self) -> Box<dyn StreamReader>;
+
+    /// A provider's usage object in normal form; `None` if it is not one or its counts contradict each other.
+    fn usage(&self, json: &str) -> Option<Usage>;
+
+    /// An error body that clients of this format can show.
+    fn error_body(&self, status: StatusCode, kind: &str, message: &str) -> Bytes;
+}
+
+/// Which field a new output cap goes into, for formats that have had more than one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CapField {
+    /// By the model and the host: OpenAI's own take the new field, all others the old one.
+    #[default]
+    Auto,
+    /// OpenAI's `max_completion_tokens`.
+    MaxCompletionTokens,
+    /// `max_tokens`, the only one most compatible servers know.
+    MaxTokens,
+}
+
+impl Dialect {
+    /// What this format means.
+    #[must_use]
+    pub fn format(self) -> &'static dyn Format {
+        match self {
+            Self::OpenAiChat => &openai_chat::OpenAiChat,
+            Self::AnthropicMessages => &anthropic::AnthropicMessages,
+            _ => &opaque::Opaque,
+        }
+    }
+
+    /// Recognises a format by the path, else by the body. A body that cannot be looked into is opaque.
+    #[must_use]
+    pub fn recognise(parts: &Parts, doc: &Doc) -> Self {
+        if doc.trouble().is_some() {
+            return Self::Opaque;
+        }
+        let path = parts.uri.path();
+        let known = Self::ALL.into_iter().filter(|dialect| *dialect != Self::Opaque);
+        known
+            .clone()
+            .find(|dialect| dialect.format().claims_path(path))
+            .or_else(|| known.clone().find(|dialect| dialect.format().claims_body(parts, doc)))
+            .unwrap_or(Self::Opaque)
+    }
+}
+
+impl Call {
+    /// A call from an HTTP head and a body, its format recognised. Never fails: what is not understood is opaque.
+    #[must_use]
+    pub fn from_parts(parts: Parts, doc: impl Into<Doc>) -> Self {
+        let doc = doc.into();
+        Self { dialect: Dialect::recognise(&parts, &doc), parts, doc }
+    }
+
+    /// A POST of this JSON body, its format recognised.
+    ///
+    /// # Panics
+    /// When `uri` is not one; it is meant for URIs written in the program.
+    #[must_use]
+    pub fn post(uri: &str, doc: impl Into<Doc>) -> Self {
+        let request = Request::post(uri).header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let (parts, ()) = request.body(()).expect("the URI is valid").into_parts();
+        Self::from_parts(parts, doc)
+    }
+
+    /// What this call's format means.
+    #[must_use]
+    pub fn format(&self) -> &'static dyn Format {
+        self.dialect.format()
+    }
+
+    /// The model asked for, wherever the format keeps it.
+    #[must_use]
+    pub fn model(&self) -> Option<String> {
+        self.format().model(self)
+    }
+
+    /// Asks for another model.
+    ///
+    /// # Errors
+    /// [`Kind::NotEditable`] when the body cannot be edited.
+    pub fn set_model(&mut self, model: &str) -> Result<(), Error> {
+        self.format().set_model(self, model)
+    }
+
+    /// True if the answer is asked for as a stream.
+    #[must_use]
+    pub fn wants_stream(&self) -> bool {
+        self.format().wants_stream(self)
+    }
+}
+
+/// The refusal of every edit of a call whose format is not known.
+#[cold]
+fn not_understood(what: &str) -> Error {
+    Error::new(
+        Kind::NotEditable,
+        format!("the call's format is not known, so {what} cannot be set"),
+        "send it to a path of a known API, or name its dialect",
+    )
+}

@@ -1,0 +1,346 @@
+//! OpenAI chat completions, and the many servers that speak it.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::request::Parts;
+
+use super::{
+    CapField, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, Tool, ToolChoice,
+    Usage,
+};
+use crate::Error;
+use crate::call::json::{self, Object};
+use crate::call::{Call, Dialect, Doc};
+
+/// OpenAI chat completions.
+#[derive(Debug)]
+pub(super) struct OpenAiChat;
+
+impl Format for OpenAiChat {
+    fn dialect(&self) -> Dialect {
+        Dialect::OpenAiChat
+    }
+
+    fn claims_path(&self, path: &str) -> bool {
+        path.ends_with("/chat/completions")
+    }
+
+    fn claims_body(&self, _: &Parts, doc: &Doc) -> bool {
+        doc.elements("messages").is_some() && doc.get("model").is_some()
+    }
+
+    fn model(&self, call: &Call) -> Option<String> {
+        call.doc.str("model").map(Cow::into_owned)
+    }
+
+    fn set_model(&self, call: &mut Call, model: &str) -> Result<(), Error> {
+        call.doc.set("model", &json::quote(model))
+    }
+
+    fn wants_stream(&self, call: &Call) -> bool {
+        call.doc.bool("stream") == Some(true)
+    }
+
+    fn prompt<'a>(&self, call: &'a Call) -> Prompt<'a> {
+        let doc = &call.doc;
+        let mut tools: Vec<Tool<'a>> = Vec::new();
+        for raw in doc.elements("tools").unwrap_or_default() {
+            tools.push(tool(raw));
+        }
+        for raw in doc.elements("functions").unwrap_or_default() {
+            if let Some(function) = Object::parse(raw) {
+                tools.push(function_tool(raw, &function));
+            }
+        }
+        Prompt {
+            system: Vec::new(),
+            messages: doc.elements("messages").unwrap_or_default().into_iter().map(message).collect(),
+            tools,
+            tool_choice: tool_choice(doc),
+            response_schema: doc
+                .object("response_format")
+                .and_then(|format| format.object("json_schema"))
+                .and_then(|schema| schema.some("schema")),
+        }
+    }
+
+    fn messages_member(&self) -> Option<&'static str> {
+        Some("messages")
+    }
+
+    fn clear_tool_results(&self, message: &str, text: &str) -> Option<String> {
+        let object = Object::parse(message)?;
+        if !matches!(object.str("role")?.as_ref(), "tool" | "function") {
+            return None;
+        }
+        let mut doc = Doc::new(message.to_owned());
+        doc.set("content", &json::quote(text)).ok()?;
+        String::from_utf8(doc.into_bytes().into()).ok()
+    }
+
+    fn has_cache_mark(&self, message: &str) -> bool {
+        Object::parse(message)
+            .and_then(|message| message.elements("content"))
+            .is_some_and(|parts| parts.iter().any(|part| marked(part)))
+    }
+
+    fn cap(&self, call: &Call) -> Option<u64> {
+        call.doc.u64("max_completion_tokens").or_else(|| call.doc.u64("max_tokens"))
+    }
+
+    fn set_cap(&self, call: &mut Call, tokens: u64, field: CapField) -> Result<(), Error> {
+        let name = if call.doc.some("max_completion_tokens").is_some() {
+            "max_completion_tokens"
+        } else if call.doc.some("max_tokens").is_some() {
+            "max_tokens"
+        } else {
+            match field {
+                CapField::MaxCompletionTokens => "max_completion_tokens",
+                CapField::MaxTokens => "max_tokens",
+                CapField::Auto if speaks_new_cap(call) => "max_completion_tokens",
+                CapField::Auto => "max_tokens",
+            }
+        };
+        call.doc.set(name, &tokens.to_string())
+    }
+
+    fn cap_floor(&self, _: &Call) -> u64 {
+        1
+    }
+
+    fn choices(&self, call: &Call) -> u64 {
+        call.doc.u64("n").unwrap_or(1).max(1)
+    }
+
+    fn excluded(&self) -> &'static [&'static str] {
+        &[
+            "stream",
+            "stream_options",
+            "user",
+            "safety_identifier",
+            "metadata",
+            "prompt_cache_key",
+            "prompt_cache_options",
+            "prompt_cache_retention",
+            "messages/*/content/*/prompt_cache_breakpoint",
+            "service_tier",
+            "store",
+        ]
+    }
+
+    fn bypass(&self, call: &Call) -> Option<&'static str> {
+        let doc = &call.doc;
+        if doc.some("store").is_some_and(|store| store != "false") {
+            return Some("store-true");
+        }
+        if doc.some("web_search_options").is_some() {
+            return Some("web-search");
+        }
+        let prompt = self.prompt(call);
+        if prompt.tools.iter().any(|tool| tool.hosted) {
+            return Some("hosted-tool");
+        }
+        for message in &prompt.messages {
+            for part in &message.parts {
+                let source = match part {
+                    Part::Image(image) => &image.source,
+                    Part::Audio(source) | Part::File(source) => source,
+                    _ => continue,
+                };
+                match source {
+                    Source::Url(_) => return Some("content-by-url"),
+                    Source::Id(_) => return Some("content-by-id"),
+                    Source::Base64 { .. } => {}
+                }
+            }
+            if Object::parse(message.raw).is_some_and(|message| message.some("audio").is_some()) {
+                return Some("earlier-audio");
+            }
+        }
+        None
+    }
+
+    fn read_reply(&self, _body: &[u8]) -> Outcome {
+        Outcome::default()
+    }
+
+    fn stream_reader(&self) -> Box<dyn StreamReader> {
+        super::opaque::Opaque.stream_reader()
+    }
+
+    fn usage(&self, _json: &str) -> Option<Usage> {
+        None
+    }
+
+    fn error_body(&self, _: StatusCode, kind: &str, message: &str) -> Bytes {
+        let (kind, message) = (json::quote(kind), json::quote(message));
+        format!(r#"{{"error":{{"message":{message},"type":{kind},"param":null,"code":null}}}}"#).into()
+    }
+}
+
+/// OpenAI's own hosts know `max_completion_tokens`; of other servers most know only `max_tokens`.
+fn speaks_new_cap(call: &Call) -> bool {
+    let host = call.parts.uri.host().unwrap_or_default();
+    let theirs = host.ends_with("openai.com") || host.ends_with("openai.azure.com");
+    // Reasoning models refuse the old field, whoever forwards to them.
+    theirs || call.model().is_some_and(|model| is_openai_reasoning(&model))
+}
+
+/// True for OpenAI's models that think before they write: o-series, gpt-5 and later.
+pub(crate) fn is_openai_reasoning(model: &str) -> bool {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    let name = name.strip_prefix("ft:").unwrap_or(name);
+    let after = |prefix: &str| name.strip_prefix(prefix).and_then(|rest| rest.chars().next());
+    after("o").is_some_and(|c| c.is_ascii_digit()) || after("gpt-").is_some_and(|c| ('5'..='9').contains(&c))
+}
+
+fn marked(part: &str) -> bool {
+    Object::parse(part).is_some_and(|part| {
+        part.some("prompt_cache_breakpoint").is_some() || part.some("cache_control").is_some()
+    })
+}
+
+fn role(name: &str) -> Role {
+    match name {
+        "system" => Role::System,
+        "developer" => Role::Developer,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        "tool" => Role::Tool,
+        "function" => Role::Function,
+        _ => Role::Other,
+    }
+}
+
+fn message(raw: &str) -> Message<'_> {
+    let Some(object) = Object::parse(raw) else {
+        return Message { raw, role: Role::Other, name: None, parts: vec![Part::Unknown(raw)], bare: false };
+    };
+    let role = object.str("role").map_or(Role::Other, |name| role(&name));
+    let content = object.some("content");
+    let bare = content.is_some_and(|content| content.starts_with('"'));
+    let mut parts = content.map(content_parts).unwrap_or_default();
+    if let Some(refusal) = object.str("refusal") {
+        parts.push(Part::Text(refusal));
+    }
+    // DeepSeek and others send the reasoning back beside the content.
+    if let Some(thinking) = object.str("reasoning_content") {
+        parts.push(Part::Thinking(thinking));
+    }
+    for call in object.elements("tool_calls").unwrap_or_default() {
+        parts.push(tool_call(call));
+    }
+    if let Some(call) = object.object("function_call") {
+        parts.push(Part::ToolCall {
+            id: "".into(),
+            name: call.str("name").unwrap_or_default(),
+            arguments: call.str("arguments").unwrap_or_default(),
+            legacy: true,
+        });
+    }
+    if role == Role::Tool {
+        let id = object.str("tool_call_id").unwrap_or_default();
+        parts = vec![Part::ToolResult { id, parts }];
+    } else if role == Role::Function {
+        parts = vec![Part::ToolResult { id: "".into(), parts }];
+    }
+    Message { raw, role, name: object.str("name"), parts, bare }
+}
+
+fn tool_call(raw: &str) -> Part<'_> {
+    let Some(call) = Object::parse(raw) else { return Part::Unknown(raw) };
+    let (body, text) = match (call.object("function"), call.object("custom")) {
+        (Some(function), _) => (function, "arguments"),
+        (None, Some(custom)) => (custom, "input"),
+        (None, None) => return Part::Unknown(raw),
+    };
+    Part::ToolCall {
+        id: call.str("id").unwrap_or_default(),
+        name: body.str("name").unwrap_or_default(),
+        arguments: body.str(text).unwrap_or_default(),
+        legacy: false,
+    }
+}
+
+fn content_parts(content: &str) -> Vec<Part<'_>> {
+    if let Some(text) = json::string(content) {
+        return vec![Part::Text(text)];
+    }
+    match json::elements(content) {
+        Some(parts) => parts.into_iter().map(content_part).collect(),
+        None => vec![Part::Unknown(content)],
+    }
+}
+
+fn content_part(raw: &str) -> Part<'_> {
+    let read = || -> Option<Part<'_>> {
+        let part = Object::parse(raw)?;
+        Some(match part.str("type")?.as_ref() {
+            "text" | "input_text" | "output_text" => Part::Text(part.str("text")?),
+            "refusal" => Part::Text(part.str("refusal")?),
+            "image_url" => {
+                let (url, detail) = match part.object("image_url") {
+                    Some(image) => (image.str("url")?, image.str("detail")),
+                    None => (part.str("image_url")?, part.str("detail")),
+                };
+                Part::Image(Image { source: Source::of_url(url), detail })
+            }
+            "input_audio" => {
+                let audio = part.object("input_audio")?;
+                Part::Audio(Source::Base64 { media_type: audio.str("format"), data: audio.str("data")? })
+            }
+            "file" => {
+                let file = part.object("file")?;
+                Part::File(match (file.str("file_data"), file.str("file_id")) {
+                    (Some(data), _) => match Source::of_url(data) {
+                        Source::Url(data) => Source::Base64 { media_type: None, data },
+                        source => source,
+                    },
+                    (None, id) => Source::Id(id?),
+                })
+            }
+            _ => return None,
+        })
+    };
+    read().unwrap_or(Part::Unknown(raw))
+}
+
+fn tool(raw: &str) -> Tool<'_> {
+    let unknown = || Tool { raw, name: Cow::Borrowed(""), description: None, parameters: None, hosted: true };
+    let Some(tool) = Object::parse(raw) else { return unknown() };
+    if let Some(function) = tool.object("function") {
+        return function_tool(raw, &function);
+    }
+    if let Some(custom) = tool.object("custom") {
+        return function_tool(raw, &custom);
+    }
+    unknown()
+}
+
+fn function_tool<'a>(raw: &'a str, function: &Object<'a>) -> Tool<'a> {
+    Tool {
+        raw,
+        name: function.str("name").unwrap_or_default(),
+        description: function.str("description"),
+        parameters: function.some("parameters"),
+        hosted: false,
+    }
+}
+
+fn tool_choice(doc: &Doc) -> ToolChoice<'_> {
+    let Some(choice) = doc.some("tool_choice").or_else(|| doc.some("function_call")) else {
+        return ToolChoice::Auto;
+    };
+    if let Some(word) = json::string(choice) {
+        return match word.as_ref() {
+            "none" => ToolChoice::None,
+            "required" => ToolChoice::Required,
+            _ => ToolChoice::Auto,
+        };
+    }
+    let Some(choice) = Object::parse(choice) else { return ToolChoice::Auto };
+    let named = choice.object("function").or_else(|| choice.object("custom")).unwrap_or(choice);
+    named.str("name").map_or(ToolChoice::Auto, ToolChoice::Named)
+}
