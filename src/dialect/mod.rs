@@ -36,6 +36,7 @@ mod openai_chat;
 mod outcome;
 mod prompt;
 pub mod sse;
+mod stream;
 mod usage;
 
 use std::fmt;

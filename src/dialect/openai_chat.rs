@@ -1,4 +1,20 @@
 //! OpenAI chat completions, and the many servers that speak it.
+//!
+//! | what | where it is read |
+//! |---|---|
+//! | model asked | `model`; without it Azure's `/deployments/{name}/` in the path |
+//! | model served, service tier | `model`, `service_tier` of the reply, of any chunk |
+//! | cap | `max_completion_tokens`, else `max_tokens` |
+//! | input, output | `usage.prompt_tokens`, `usage.completion_tokens` (reasoning is added when the total says it is beside) |
+//! | cache read | `prompt_tokens_details.cached_tokens`, else DeepSeek's `prompt_cache_hit_tokens`; never Mistral's `num_cached_tokens` |
+//! | cache write | `prompt_tokens_details.cache_write_tokens` |
+//! | reasoning | `completion_tokens_details.reasoning_tokens` |
+//! | sound, pictures, film | `audio_tokens`, `image_tokens`, `video_tokens` of the details |
+//! | usage of a stream | the last that is not null, of any chunk; Groq's `x_groq.usage`, Moonshot's `choices[].usage` |
+//! | ending | `choices[].finish_reason`, worst of all choices; `refusal` that is not null; `error` |
+//! | whole stream | a finish reason for every choice, and `data: [DONE]` |
+
+mod reply;
 
 use std::borrow::Cow;
 
@@ -6,6 +22,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 
+use super::stream::SseReader;
 use super::{
     CapField, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, Tool, ToolChoice,
     Usage,
@@ -162,16 +179,16 @@ impl Format for OpenAiChat {
         None
     }
 
-    fn read_reply(&self, _body: &[u8]) -> Outcome {
-        Outcome::default()
+    fn read_reply(&self, body: &[u8]) -> Outcome {
+        reply::read(body)
     }
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
-        super::opaque::Opaque.stream_reader()
+        Box::new(SseReader::new(reply::ChatFacts::default()))
     }
 
-    fn usage(&self, _json: &str) -> Option<Usage> {
-        None
+    fn usage(&self, json: &str) -> Option<Usage> {
+        reply::usage(json)
     }
 
     fn error_body(&self, _: StatusCode, kind: &str, message: &str) -> Bytes {

@@ -84,7 +84,10 @@ impl fmt::Debug for Event<'_> {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").field("limit", &self.limit).field("held", &self.held()).finish_non_exhaustive()
+        f.debug_struct("Events")
+            .field("limit", &self.limit)
+            .field("held", &self.held())
+            .finish_non_exhaustive()
     }
 }
 
