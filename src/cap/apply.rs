@@ -1,7 +1,7 @@
 //! Sets or lowers the output limit of one call.
 
 use super::{CapPolicy, thinks::thinks};
-use crate::call::{Call, Options};
+use crate::call::{Call, Options, json};
 
 /// What became of a call's output limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,8 +75,7 @@ pub fn apply(call: &mut Call, policy: &CapPolicy) -> CapOutcome {
     // The member that was written must be new, empty, or the one that was read: anything else is a value of the
     // caller's that means something to somebody (-1 for "no limit", say), and is not ours to replace.
     let foreign = capped.doc.members().any(|(name, now)| {
-        let then = call.doc.some(name);
-        then.is_some_and(|then| then != now && crate::call::json::whole(then) != asked)
+        call.doc.some(name).is_some_and(|then| then != now && (asked.is_none() || json::whole(then) != asked))
     });
     if foreign {
         return untouched(Some("not capped: the request's own limit cannot be read"));

@@ -131,3 +131,126 @@ impl Costs<'_> {
         self.cleared.get_or_init(self.clear).get(i).copied().unwrap_or(u64::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: u64 = 40_000;
+    const SYSTEM: u64 = 4_000;
+    const TURN: u64 = 1_500;
+
+    fn unit(messages: Vec<usize>, fixed: bool) -> Unit {
+        Unit { messages, tool: true, fixed }
+    }
+
+    fn decided(shape: &Shape, total: u64, costs: &[u64], cleared: u64, limits: Limits) -> Decision {
+        let cell = OnceCell::new();
+        let clear = || costs.iter().map(|cost| cleared.min(*cost)).collect();
+        decide(shape, &Costs { total, messages: costs, cleared: &cell, clear: &clear }, limits)
+    }
+
+    /// How many turns are dropped at each of 300 calls of a conversation that grows by one turn a call.
+    fn cuts(step: u64) -> Vec<usize> {
+        (1..=300)
+            .map(|turns: usize| {
+                let shape = Shape { ahead: (0..turns - 1).map(|i| vec![i]).collect(), units: Vec::new() };
+                let limits = Limits { budget: BUDGET, step, clear: true, keep_results: 3 };
+                let total = SYSTEM + TURN * turns as u64;
+                let decision = decided(&shape, total, &vec![TURN; turns], 0, limits);
+                let left = total - TURN * decision.drop.len() as u64;
+                assert!(left <= BUDGET, "{left} tokens are left of {total}");
+                decision.drop.len()
+            })
+            .collect()
+    }
+
+    /// How often the front moved, and what the prompts cost in tokens at a write rate of 1.25 and a read rate of 0.1,
+    /// in hundredths, a call.
+    fn simulated(cuts: &[usize]) -> (usize, u64) {
+        let (mut moves, mut cost, mut cut_before, mut kept_before) = (0, 0, 0, 0);
+        for (i, &cut) in cuts.iter().enumerate() {
+            let kept = SYSTEM + TURN * (i + 1 - cut) as u64;
+            let read = if cut == cut_before { kept_before } else { SYSTEM };
+            moves += usize::from(cut != cut_before);
+            cost += read * 10 + (kept - read) * 125;
+            (cut_before, kept_before) = (cut, kept);
+        }
+        (moves, cost / cuts.len() as u64)
+    }
+
+    #[test]
+    fn prefix_holds_between_cuts() {
+        // 276 turns do not fit. With a step of 12,000 and 1,500 a turn the front holds for 8 turns.
+        let (moves, cost) = simulated(&cuts(BUDGET * 3 / 10));
+        assert_eq!(moves, 35, "one cut for each 8 turns");
+        let (sliding_moves, sliding_cost) = simulated(&cuts(1));
+        assert_eq!(sliding_moves, 276, "cutting just enough moves the front at every turn");
+        assert!(sliding_cost > 4 * cost, "sliding costs {sliding_cost}, the grid {cost} hundredths a call");
+    }
+
+    #[test]
+    fn grid_beats_plain_low_water_mark() {
+        // Cutting to 0.7 of the budget without a grid and without memory moves with every turn.
+        let mark = |turns: u64| (SYSTEM + TURN * turns).saturating_sub(BUDGET * 7 / 10).div_ceil(TURN);
+        let marked: Vec<usize> = (1..=300)
+            .map(|turns| if SYSTEM + TURN * turns > BUDGET { mark(turns) as usize } else { 0 })
+            .collect();
+        let (grid, mark) = (simulated(&cuts(BUDGET * 3 / 10)), simulated(&marked));
+        assert!(grid.0 < mark.0 / 5 && grid.1 < mark.1, "moves and cost: grid {grid:?}, mark {mark:?}");
+    }
+
+    #[test]
+    fn a_cut_never_moves_back_while_the_history_grows() {
+        for step in [1, 700, 4_000, 12_000, 20_000, 40_000] {
+            assert!(cuts(step).is_sorted(), "step {step}: a dropped turn came back");
+        }
+    }
+
+    #[test]
+    fn an_agent_loop_loses_old_results_first_and_old_calls_last() {
+        // One turn: message 0 asks, units of a call (10 tokens) and a result (500) follow.
+        let costs: Vec<u64> = (0..21).map(|i| if i == 0 { 20 } else { [500, 10][i % 2] }).collect();
+        let units: Vec<Unit> = (0..10).map(|n| unit(vec![2 * n + 1, 2 * n + 2], n == 9)).collect();
+        let shape = Shape { ahead: Vec::new(), units };
+        let total = costs.iter().sum();
+        let limits = |budget| Limits { budget, step: 1, clear: true, keep_results: 3 };
+        let at = |budget| decided(&shape, total, &costs, 30, limits(budget));
+        assert_eq!(at(total), Decision::default(), "what fits is untouched");
+        assert_eq!(at(total - 1).clear, [2], "the oldest result goes first");
+        let all = at(20 + 10 * 10 + 3 * 500 + 7 * 30);
+        assert_eq!((all.clear.len(), all.drop.len()), (7, 0), "the newest 3 keep their results");
+        let more = at(20 + 9 * 10 + 3 * 500 + 6 * 30);
+        assert_eq!(
+            (more.drop, more.clear.len()),
+            (vec![1, 2], 6),
+            "then the oldest call goes, cleared result and all"
+        );
+        let least = at(20 + 510);
+        assert!(least.exhausted && least.clear.is_empty(), "the newest exchange stays whole");
+        assert_eq!(least.drop, (1..19).collect::<Vec<_>>());
+        assert!(at(0).exhausted);
+    }
+
+    #[test]
+    fn keep_zero_keeps_none() {
+        let costs = [20, 10, 500];
+        let shape = Shape { ahead: Vec::new(), units: vec![unit(vec![1, 2], true)] };
+        let limits = |keep_results| Limits { budget: 100, step: 1, clear: true, keep_results };
+        assert_eq!(decided(&shape, 530, &costs, 30, limits(0)).clear, [2], "0 means none, not all");
+        assert!(decided(&shape, 530, &costs, 30, limits(1)).exhausted);
+    }
+
+    #[test]
+    fn a_result_shorter_than_the_constant_is_not_cleared() {
+        let costs = [20, 10, 5, 10, 900];
+        let units = vec![unit(vec![1, 2], false), unit(vec![3, 4], true)];
+        let limits = Limits { budget: 900, step: 1, clear: true, keep_results: 0 };
+        let decision = decided(&Shape { ahead: Vec::new(), units }, 945, &costs, 30, limits);
+        assert_eq!(
+            (decision.clear, decision.drop),
+            (vec![4], vec![]),
+            "clearing never makes a prompt longer"
+        );
+    }
+}

@@ -266,3 +266,179 @@ pub fn apply(call: &mut Call, plan: &Plan) -> Result<(), Error> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::Dialect;
+
+    const URI: &str = "https://api.openai.com/v1/chat/completions";
+
+    fn call(messages: &[String]) -> Call {
+        Call::post(URI, format!(r#"{{"model":"gpt-4o","messages":[{}]}}"#, messages.join(",")))
+    }
+
+    fn said(role: &str, tokens: usize) -> String {
+        format!(r#"{{"role":"{role}","content":"{}"}}"#, "word ".repeat(tokens))
+    }
+
+    /// One token for each word, and pictures whose bound is far over what is likely.
+    fn words(call: &Call) -> Count {
+        let mut count = tokens::count(call);
+        let prompt = call.format().prompt(call);
+        let pictures =
+            prompt.messages.iter().filter(|message| message.raw.contains("image_url")).count() as u64;
+        count.parts.messages =
+            prompt.messages.iter().map(|message| message.raw.matches("word ").count() as u64 + 4).collect();
+        count.likely = count.parts.messages.iter().sum::<u64>() + 3;
+        count.at_most = count.likely + 500 * pictures;
+        count
+    }
+
+    fn planned(call: &Call, budget: u64) -> Result<Plan, Error> {
+        plan_by(call, &TrimPolicy::new().with_budget(budget), &words)
+    }
+
+    fn trimmed(call: &Call, plan: &Plan) -> Vec<String> {
+        let mut call = call.clone();
+        apply(&mut call, plan).unwrap();
+        call.doc.elements("messages").unwrap().into_iter().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn without_a_budget_nothing_is_counted_or_cut() {
+        let call = call(&[said("user", 9_000)]);
+        let plan = plan_by(&call, &TrimPolicy::new(), &|_| panic!("nobody asked for a count")).unwrap();
+        assert_eq!(plan, Plan::default());
+    }
+
+    #[test]
+    fn the_budget_of_the_call_counts_more_than_that_of_the_policy() {
+        let messages = [said("user", 50), said("assistant", 50), said("user", 10)];
+        let call = call(&messages).with(Options::new().budget(1_000));
+        assert!(!planned(&call, 20).unwrap().changes());
+    }
+
+    #[test]
+    fn fitting_history_is_untouched() {
+        let call =
+            call(&[said("user", 10), said("assistant", 10), r#"{"role":"tool","content":"x"}"#.into()]);
+        let plan = planned(&call, words(&call).at_most).unwrap();
+        assert!(!plan.changes() && plan.keep == [true; 3] && plan.before == plan.after);
+    }
+
+    #[test]
+    fn what_is_less_sure_is_cut_deeper() {
+        let picture = r#"{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://a/b"}}]}"#;
+        let messages = [
+            said("user", 300),
+            said("assistant", 300),
+            picture.to_owned(),
+            said("assistant", 9),
+            said("user", 9),
+        ];
+        let plan = planned(&call(&messages), 400).unwrap();
+        assert_eq!(plan.keep, [false, false, false, false, true], "the bound of the picture alone is 500");
+        assert!(plan.at_most_after.is_some_and(|bound| bound <= 400));
+    }
+
+    #[test]
+    fn over_budget_names_both_numbers() {
+        let call = call(&[said("system", 50), said("user", 70), said("assistant", 20), said("user", 80)]);
+        let error = planned(&call, 100).unwrap_err();
+        assert!(error.is_over_budget());
+        let needed = 54 + 84 + 3;
+        assert!(error.problem().contains(&needed.to_string()) && error.problem().contains("100"), "{error}");
+        assert!(planned(&call, needed).is_ok(), "and the number is the least that works");
+    }
+
+    #[test]
+    fn a_prompt_that_is_all_weight_and_no_messages_ends_in_an_error() {
+        let call = call(&[said("user", 1)]);
+        let heavy = |_: &Call| Count { likely: 0, at_most: 10, ..Count::default() };
+        assert!(plan_by(&call, &TrimPolicy::new().with_budget(5), &heavy).unwrap_err().is_over_budget());
+    }
+
+    #[test]
+    fn breaks_prefix_says_when_the_kept_front_moved() {
+        let mut messages = vec![said("system", 40)];
+        let (mut before, mut breaks): (Vec<String>, u32) = (Vec::new(), 0);
+        for turn in 0..120 {
+            messages.push(said("user", 20 + turn % 7));
+            let call = call(&messages);
+            let plan = planned(&call, 1_000).unwrap();
+            let now = trimmed(&call, &plan);
+            assert_eq!(plan.breaks_prefix, !now.starts_with(&before), "turn {turn}");
+            breaks += u32::from(plan.breaks_prefix);
+            before = now;
+            messages.push(said("assistant", 30));
+        }
+        // About 6,100 tokens do not fit, and a step is 300.
+        assert!((15..=24).contains(&breaks), "{breaks} cuts");
+    }
+
+    #[test]
+    fn an_agent_loop_keeps_its_front_between_cuts_too() {
+        let mut messages = vec![said("system", 40), said("user", 30)];
+        let mut before: Vec<String> = Vec::new();
+        let mut breaks = 0;
+        for i in 0..100 {
+            let id = format!("c{i}");
+            messages.push(format!(
+                r#"{{"role":"assistant","content":null,"tool_calls":[{{"id":"{id}","type":"function","function":{{"name":"f","arguments":"{}"}}}}]}}"#,
+                "word ".repeat(5)
+            ));
+            messages.push(format!(
+                r#"{{"role":"tool","tool_call_id":"{id}","content":"{}"}}"#,
+                "word ".repeat(60)
+            ));
+            let call = call(&messages);
+            let plan = planned(&call, 1_500).unwrap();
+            let now = trimmed(&call, &plan);
+            assert_eq!(plan.breaks_prefix, !now.starts_with(&before), "call {i}");
+            // Some of the old results may be cleared in the same breath as the newest comes.
+            let front = before.len().saturating_sub(6);
+            breaks += u32::from(!now.starts_with(&before[..front]));
+            before = now;
+        }
+        assert!(breaks <= 20, "the front moved {breaks} times in 100 calls");
+    }
+
+    #[test]
+    fn a_cut_in_front_of_a_cache_mark_is_told() {
+        let marked =
+            r#"{"role":"user","content":[{"type":"text","text":"hm","cache_control":{"type":"ephemeral"}}]}"#;
+        let early =
+            [said("user", 50), said("assistant", 50), marked.into(), said("assistant", 5), said("user", 5)];
+        assert!(planned(&call(&early), 60).unwrap().crosses_mark);
+        let none = [said("user", 50), said("assistant", 50), said("user", 5)];
+        assert!(!planned(&call(&none), 60).unwrap().crosses_mark);
+    }
+
+    #[test]
+    fn what_cannot_be_edited_is_left_alone_and_told() {
+        let parts = || Call::post(URI, "{}").parts;
+        let long = said("user", 500);
+        for body in [
+            format!(r#"{{"messages":[{long},{long}],"messages":[]}}"#),
+            format!(r#"{{"messages":{long}}}"#),
+            format!(r#"{{"prompt":"{long:?}"}}"#),
+            "not JSON".to_owned(),
+        ] {
+            let call = Call::new(Dialect::OpenAiChat, parts(), body.clone());
+            let plan = planned(&call, 10).unwrap();
+            assert!(!plan.changes() && plan.note.is_some(), "{body}");
+        }
+        let opaque = Call::new(Dialect::Opaque, parts(), format!(r#"{{"messages":[{long}]}}"#));
+        assert!(planned(&opaque, 10).unwrap().note.is_some());
+    }
+
+    #[test]
+    fn a_plan_for_another_call_is_refused() {
+        let plan = planned(&call(&[said("user", 90), said("assistant", 9), said("user", 9)]), 60).unwrap();
+        let mut other = call(&[said("user", 9)]);
+        let before = other.doc.bytes().clone();
+        assert_eq!(apply(&mut other, &plan).unwrap_err().kind(), Kind::BadInput);
+        assert_eq!(other.doc.bytes(), &before);
+    }
+}

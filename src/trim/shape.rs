@@ -175,3 +175,92 @@ fn fixed(messages: &[Message<'_>], turns: &[usize], pairs: &Pairs) -> Vec<bool> 
     }
     stays
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::Call;
+
+    fn shape(messages: &str) -> Shape {
+        let body = format!(r#"{{"model":"gpt-4o","messages":[{messages}]}}"#);
+        let call = Call::post("https://api.openai.com/v1/chat/completions", body);
+        Shape::of(&call.format().prompt(&call).messages)
+    }
+
+    fn chat(letters: &str) -> String {
+        let one = |message: &str| match message.split_at(1) {
+            ("s", _) => r#"{"role":"system","content":"rules"}"#.to_owned(),
+            ("d", _) => r#"{"role":"developer","content":"rules"}"#.to_owned(),
+            ("u", _) => r#"{"role":"user","content":"hm?"}"#.to_owned(),
+            ("x", _) => r#"{"role":"narrator","content":"night"}"#.to_owned(),
+            ("a", "") => r#"{"role":"assistant","content":"so"}"#.to_owned(),
+            ("a", ids) => {
+                let call = |id| {
+                    format!(
+                        r#"{{"id":"{id}","type":"function","function":{{"name":"f","arguments":"{{}}"}}}}"#
+                    )
+                };
+                let calls: Vec<_> = ids.chars().map(call).collect();
+                format!(r#"{{"role":"assistant","content":null,"tool_calls":[{}]}}"#, calls.join(","))
+            }
+            ("t", id) => format!(r#"{{"role":"tool","tool_call_id":"{id}","content":"ok"}}"#),
+            ("f", _) => r#"{"role":"function","name":"f","content":"ok"}"#.to_owned(),
+            ("c", _) => {
+                r#"{"role":"assistant","content":null,"function_call":{"name":"f","arguments":"{}"}}"#
+                    .to_owned()
+            }
+            _ => unreachable!("no such letter"),
+        };
+        letters.split(' ').map(one).collect::<Vec<_>>().join(",")
+    }
+
+    fn ahead(letters: &str) -> Vec<Vec<usize>> {
+        shape(&chat(letters)).ahead
+    }
+
+    fn units(letters: &str) -> Vec<Vec<usize>> {
+        shape(&chat(letters)).units.into_iter().map(|unit| unit.messages).collect()
+    }
+
+    #[test]
+    fn a_turn_runs_from_one_user_message_to_the_next() {
+        assert_eq!(ahead("s u a u a1 t1 a u"), [vec![1, 2], vec![3, 4, 5, 6]]);
+        assert_eq!(ahead("u a d u a u"), [vec![0, 1], vec![3, 4]], "rules in the middle stay");
+        assert_eq!(
+            ahead("s a u a u"),
+            [vec![1], vec![2, 3]],
+            "a greeting ahead of the first user message is a turn"
+        );
+        assert_eq!(ahead("x u a u"), [vec![1, 2]], "a role we do not know stays");
+    }
+
+    #[test]
+    fn a_call_and_all_its_results_are_one_unit() {
+        assert_eq!(units("u a12 t2 t1 a3 t3 a"), [vec![1, 2, 3], vec![4, 5], vec![6]]);
+        assert_eq!(units("u a1 t1 a1 t1"), [vec![1, 2], vec![3, 4]], "ids may be used again");
+        assert_eq!(units("u c f c f"), [vec![1, 2], vec![3, 4]], "the old functions pair by their place");
+    }
+
+    #[test]
+    fn around_a_broken_pair_nothing_is_touched() {
+        assert_eq!(units("u a1 a2 t2"), [vec![2, 3]], "a call never answered stays");
+        assert_eq!(units("u t9 a2 t2"), [vec![2, 3]], "a result without its call stays");
+        assert_eq!(units("u a1 t1 t1 a2 t2"), [vec![4, 5]], "a call answered twice stays with both");
+        assert_eq!(units("u a11 t1 a2 t2"), [vec![3, 4]], "an id called twice stays");
+        assert_eq!(
+            ahead("u a1 a u a u"),
+            [vec![], vec![3, 4]],
+            "ahead of the last turn the whole turn stays"
+        );
+        assert_eq!(ahead("u a1 u t1 u a u"), [vec![], vec![], vec![4, 5]], "a pair across turns holds both");
+    }
+
+    #[test]
+    fn the_newest_exchange_is_fixed() {
+        let fixed =
+            |letters| shape(&chat(letters)).units.into_iter().map(|unit| unit.fixed).collect::<Vec<_>>();
+        assert_eq!(fixed("u a1 t1 a2 t2"), [false, true]);
+        assert_eq!(fixed("u a12 t1 t2"), [true]);
+        assert_eq!(shape(""), Shape::default());
+    }
+}
