@@ -114,8 +114,8 @@ pub(crate) fn plan_by(
         return Ok(Plan::untouched(Some("not trimmed: the body cannot be edited")));
     }
     let prompt = call.format().prompt(call);
-    let elements = call.doc.elements(member).map_or(0, |elements| elements.len());
-    if prompt.messages.is_empty() || prompt.messages.len() != elements {
+    let elements = prompt.messages.len();
+    if call.doc.elements(member).map(|messages| messages.len()) != Some(elements) {
         return Ok(Plan::untouched(Some("not trimmed: the body has no messages that can be read")));
     }
     let counted = count(call);
