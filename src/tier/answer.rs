@@ -23,6 +23,8 @@ pub(super) enum Answer {
     Down { result: Result<Reply, BoxError>, why: String, paid: bool, usage: Option<Usage> },
     /// The provider refuses the request as it stands.
     Invalid { reply: Reply, why: String },
+    /// Refused, and no other model would help.
+    Refused { result: Result<Reply, BoxError>, why: String },
     /// A whole answer that does not do the job.
     Poor { reply: Reply, why: &'static str, usage: Option<Usage> },
 }
@@ -39,7 +41,7 @@ pub(super) async fn assess(
         Ok(reply) => reply,
         // Our own refusals are answers, not outages: another model would get around a limit.
         Err(error) if Error::find(&*error).is_some_and(|ours| ours.kind() != Kind::Upstream) => {
-            return Answer::Down { result: Err(error), why: String::new(), paid: false, usage: None };
+            return Answer::Refused { result: Err(error), why: "a refusal".to_owned() };
         }
         Err(error) => {
             return Answer::Down { result: Err(error), why: "no connection".to_owned(), paid: false, usage: None };
@@ -49,17 +51,22 @@ pub(super) async fn assess(
     if is_down(status) {
         let why = format!("status {}", status.as_u16());
         return match if can_act { gather(reply).await } else { Gathered::Rest(reply) } {
-            Gathered::Whole(reply, body) if out_of_quota(&body) => Answer::Good(reply),
+            Gathered::Whole(reply, body) if out_of_quota(&body) => Answer::Refused { result: Ok(reply), why },
             Gathered::Whole(reply, _) | Gathered::Rest(reply) => {
                 Answer::Down { result: Ok(reply), why, paid: false, usage: None }
             }
             Gathered::Broken(error) => Answer::Down { result: Err(error), why, paid: false, usage: None },
         };
     }
-    if matches!(status.as_u16(), 400 | 403 | 404 | 422) {
-        return Answer::Invalid { reply, why: format!("status {}", status.as_u16()) };
+    if !status.is_success() {
+        let why = format!("status {}", status.as_u16());
+        return if matches!(status.as_u16(), 400 | 403 | 404 | 422) {
+            Answer::Invalid { reply, why }
+        } else {
+            Answer::Refused { result: Ok(reply), why }
+        };
     }
-    if !status.is_success() || !can_act || is_stream(call, &reply) {
+    if !can_act || is_stream(call, &reply) {
         return Answer::Good(reply);
     }
     match gather(reply).await {

@@ -107,7 +107,7 @@ impl Climb {
         loop {
             let model = self.tried[self.tried.len() - 1].clone();
             let result = inner.clone().oneshot(self.outbound(&model)).await.map_err(Into::into);
-            let can_act = !self.rungs.is_empty() || !self.spare.is_empty() || self.may_undo();
+            let can_act = !self.rungs.is_empty() || !self.spare.is_empty();
             match assess(&self.call, &self.policy, can_act, result).await {
                 Answer::Good(reply) => return Ok(reply),
                 Answer::Poor { reply, why, usage } => {
@@ -122,9 +122,9 @@ impl Climb {
                         return self.give_up(Ok(reply), &why);
                     }
                 }
+                Answer::Refused { result, why } => return self.give_up(result, &why),
                 Answer::Down { result, why, paid, usage } => {
-                    let next = if why.is_empty() { None } else { self.next_spare() };
-                    let Some(next) = next else { return self.give_up(result, &why) };
+                    let Some(next) = self.next_spare() else { return self.give_up(result, &why) };
                     if paid {
                         self.reject(&model, usage, &why);
                     }
@@ -142,6 +142,9 @@ impl Climb {
         {
             // `switch_breaks` has found the body editable, so this is for formats that edit otherwise.
             self.note(format!("kept {}: {}", self.asked, error.problem()));
+            if let Some(draft) = &self.draft {
+                draft.note(|receipt| receipt.chosen = Some(self.asked.clone()));
+            }
         }
         call
     }
@@ -214,7 +217,6 @@ impl Climb {
     fn give_up(&mut self, result: Result<Reply, BoxError>, why: &str) -> Result<Reply, BoxError> {
         let Some(Held { reply, model, served, at }) = self.held.take() else { return result };
         let down = &self.tried[self.tried.len() - 1];
-        let why = if why.is_empty() { "a refusal" } else { why };
         self.note(format!("{model} after all: {down} gave {why}"));
         if let Some(draft) = &self.draft {
             draft.note(|receipt| {
