@@ -81,6 +81,9 @@ pub struct Receipt {
     pub billed: Option<Usd>,
     /// How sure `billed` is.
     pub state: CostState,
+    /// What the bill probably is where `billed` is not known because no usage came (a stream the caller left).
+    /// Kept apart: it is never added to exact sums.
+    pub estimate: Option<Usd>,
     /// What `billed` would be beyond, by lever.
     pub avoided: Avoided,
     /// Name, date and fingerprint of the price table.
