@@ -29,6 +29,10 @@ pub struct Usage {
     pub input_video: Option<u64>,
     /// Part of both `read` and `input_audio`.
     pub read_audio: Option<u64>,
+    /// Part of both `read` and `input_image`.
+    pub read_image: Option<u64>,
+    /// Part of both `read` and `input_video`.
+    pub read_video: Option<u64>,
     /// Part of `output` that is audio.
     pub output_audio: Option<u64>,
     /// Part of `output` that is pictures.

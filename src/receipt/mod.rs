@@ -15,12 +15,14 @@
 
 mod draft;
 mod ledger;
+mod lines;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::draft::{Draft, ReceiptHandle, note};
 pub use self::ledger::{Ledger, Totals};
+pub use self::lines::JsonLines;
 use crate::call::Dialect;
 use crate::dialect::{Finish, Usage};
 use crate::price::{CostState, Usd};
