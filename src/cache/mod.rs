@@ -1,1 +1,14 @@
-//! cache
+//! The response cache.
+
+mod canon;
+mod entry;
+mod key;
+mod policy;
+mod secret;
+mod store;
+
+pub use self::canon::{differences, digest};
+pub use self::entry::Entry;
+pub use self::key::{Bypass, CacheKey, Keyer};
+pub use self::policy::{storable, stored_headers};
+pub use self::secret::Secret;
