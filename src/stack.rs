@@ -33,7 +33,7 @@
 //! let ledger = Arc::new(Ledger::default());
 //! let stack = Stack::builder()
 //!     .cache(CacheLayer::builder().memory_bytes(16 << 20).build()?)
-//!     .trim(TrimPolicy::new(32_000))
+//!     .trim(TrimPolicy::new().with_budget(32_000))
 //!     .cap(CapLayer::new(1_024))
 //!     .sink(ledger.clone())
 //!     .build()?;
@@ -53,7 +53,7 @@ use crate::call::Call;
 use crate::cap::{Cap, CapLayer};
 use crate::clock::Clock;
 use crate::meter::{Meter, MeterLayer};
-use crate::prefix::{Prefix, PrefixLayer};
+use crate::prefix::{Prefix, PrefixLayer, PrefixPolicy};
 use crate::price::PriceTable;
 use crate::receipt::Sink;
 use crate::tier::{Tier, TierLayer, TierPolicy};
@@ -168,7 +168,7 @@ impl Default for StackBuilder {
             cap: None,
             cache: None,
             without_cache: false,
-            prefix: Some(PrefixLayer::new()),
+            prefix: Some(PrefixLayer::new(PrefixPolicy::default())),
             budget: None,
         }
     }
@@ -265,7 +265,7 @@ impl StackBuilder {
             for part in [
                 self.tier.as_ref().map(TierPolicy::fingerprint),
                 self.trim.as_ref().map(TrimPolicy::fingerprint),
-                self.cap.as_ref().map(CapLayer::fingerprint),
+                self.cap.as_ref().map(|cap| cap.policy().fingerprint()),
             ] {
                 hash.update(&[u8::from(part.is_some())]);
                 hash.update(&part.unwrap_or_default());

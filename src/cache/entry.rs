@@ -325,7 +325,7 @@ fn finish_of(code: u8) -> Option<Finish> {
     .find(|finish| finish_code(*finish) == code)
 }
 
-const COUNTS: usize = 13;
+const COUNTS: usize = 18;
 
 fn counts(usage: &Usage) -> [Option<u64>; COUNTS] {
     let Usage {
@@ -339,8 +339,13 @@ fn counts(usage: &Usage) -> [Option<u64>; COUNTS] {
         input_image,
         input_video,
         read_audio,
+        read_image,
+        read_video,
         output_audio,
         output_image,
+        input_text,
+        input_tool,
+        output_text,
         searches,
     } = *usage;
     [
@@ -354,8 +359,13 @@ fn counts(usage: &Usage) -> [Option<u64>; COUNTS] {
         input_image,
         input_video,
         read_audio,
+        read_image,
+        read_video,
         output_audio,
         output_image,
+        input_text,
+        input_tool,
+        output_text,
         searches,
     ]
 }
@@ -425,8 +435,13 @@ impl<'a> Reader<'a> {
             input_image,
             input_video,
             read_audio,
+            read_image,
+            read_video,
             output_audio,
             output_image,
+            input_text,
+            input_tool,
+            output_text,
             searches,
         ] = read;
         Some(Usage {
@@ -440,8 +455,13 @@ impl<'a> Reader<'a> {
             input_image,
             input_video,
             read_audio,
+            read_image,
+            read_video,
             output_audio,
             output_image,
+            input_text,
+            input_tool,
+            output_text,
             searches,
         })
     }

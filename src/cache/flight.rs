@@ -428,7 +428,7 @@ mod tests {
         Limits { max_callers: 10_000, max_bytes: 1 << 20, orphan_grace: Duration::from_millis(20) };
 
     fn key() -> FlightKey {
-        (CacheKey::for_tests(7), 0)
+        (CacheKey::from_bytes([7; 32]), 0)
     }
 
     async fn run(lead: Lead, call: impl Future<Output = Result<Reply, BoxError>> + Send + 'static) {

@@ -242,14 +242,14 @@ impl CacheBuilder {
         if self.scope.is_shared() {
             tracing::warn!("cached answers are shared between credentials, as the scope of the cache layer says");
         }
-        let secret = self.secret.unwrap_or_else(Secret::random);
+        let keyer = Keyer::new(&self.secret.unwrap_or_else(Secret::random));
         let memory = Memory::new(self.memory_bytes);
         #[cfg(feature = "disk")]
         let tiers = {
             use super::store::{Disk, DiskOptions};
             let disk = self.disk.map(|path| {
                 let options = DiskOptions { max_bytes: self.disk_bytes, ..DiskOptions::default() };
-                Disk::open(&path, options, secret.mac_key(), self.clock.clone())
+                Disk::open(&path, options, keyer.mac_key(), self.clock.clone())
             });
             Tiers::new(memory, disk)
         };
@@ -257,7 +257,7 @@ impl CacheBuilder {
         let tiers = Tiers::new(memory);
         CacheLayer {
             core: Arc::new(Core {
-                keyer: Keyer::new(&secret),
+                keyer,
                 tiers,
                 flights: Flights::default(),
                 limits: self.limits,

@@ -58,7 +58,7 @@
 //!
 //! [`Scope`]: crate::call::Scope
 
-pub mod canon;
+mod canon;
 mod entry;
 mod flight;
 mod key;
@@ -69,6 +69,7 @@ mod secret;
 mod service;
 mod store;
 
+pub use self::canon::{differences, digest};
 pub use self::entry::Entry;
 pub use self::key::{Bypass, CacheKey, Keyer};
 pub use self::layer::{CacheBuilder, CacheHandle, CacheLayer, CacheStats};

@@ -37,10 +37,6 @@ pub struct Usage {
     pub output_audio: Option<u64>,
     /// Part of `output` that is pictures.
     pub output_image: Option<u64>,
-    /// Part of both `read` and `input_image`.
-    pub read_image: Option<u64>,
-    /// Part of both `read` and `input_video`.
-    pub read_video: Option<u64>,
     /// Part of `input` that is plain text, where a provider lists it.
     pub input_text: Option<u64>,
     /// Part of `input` that the provider's own tools put there (Gemini).
@@ -70,6 +66,7 @@ impl Usage {
     pub fn is_known(&self) -> bool {
         self.input.is_some() && self.output.is_some()
     }
+
     /// True if no part is larger than its whole. Counts that contradict each other cannot be priced.
     ///
     /// # Example
