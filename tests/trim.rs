@@ -16,7 +16,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 const URI: &str = "https://api.openai.com/v1/chat/completions";
 
 fn chat(messages: &[String]) -> Call {
-    let messages = messages.join(" ,\n ");
+    let messages = messages.join(",\n ");
     Call::post(
         URI,
         format!(

@@ -34,6 +34,7 @@ mod anthropic;
 mod opaque;
 mod openai_chat;
 mod outcome;
+mod path;
 mod prompt;
 pub mod sse;
 mod stream;

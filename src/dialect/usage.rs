@@ -66,6 +66,7 @@ impl Usage {
     pub fn is_known(&self) -> bool {
         self.input.is_some() && self.output.is_some()
     }
+
     /// True if no part is larger than its whole. Counts that contradict each other cannot be priced.
     ///
     /// # Example

@@ -87,7 +87,7 @@ struct Reader<'w> {
 }
 
 impl Reader<'_> {
-    /// The rates of an entry; `None` when it has neither a mode nor a price.
+    /// The rates of an entry, none if its prices are of other kinds; `None` when it has neither a mode nor a price.
     fn entry(&mut self, entry: &Object<'_>) -> Option<Rates> {
         let mode = entry.str("mode");
         let mode = mode.as_deref();
@@ -116,7 +116,8 @@ impl Reader<'_> {
         if !matches!(mode, Some("embedding" | "rerank" | "moderation")) {
             without_placeholders(&mut rates);
         }
-        if mode.is_none() && !rates.is_priced() {
+        let has_price = || entry.iter().any(|(field, _)| field.contains("cost"));
+        if mode.is_none() && !has_price() {
             return None;
         }
         let (max_input, max_output) = (entry.u64("max_input_tokens"), entry.u64("max_output_tokens"));
