@@ -12,3 +12,5 @@ pub use self::entry::Entry;
 pub use self::key::{Bypass, CacheKey, Keyer};
 pub use self::policy::{storable, stored_headers};
 pub use self::secret::Secret;
+#[cfg(feature = "disk")]
+pub use self::store::disk::{Disk, DiskOptions, DiskStats};
