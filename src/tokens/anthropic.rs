@@ -36,7 +36,8 @@ fn hidden(model: &str, forced: bool) -> Tally {
     let line = claude.map_or(Line::Other, |claude| claude.line);
     let version = claude.and_then(|claude| claude.version).unwrap_or((u32::MAX, 0));
     // Of a line without a row of its own the dearest of its age is taken, by Opus.
-    let line = if line == Line::Other || (line == Line::Haiku && version < (4, 5)) { Line::Opus } else { line };
+    let line =
+        if line == Line::Other || (line == Line::Haiku && version < (4, 5)) { Line::Opus } else { line };
     let row = HIDDEN.iter().find(|row| row.0 == line && row.1 <= version);
     let (known, free, named) = row.map_or((false, 496, 588), |row| (row.1 == version, row.2, row.3));
     let likely = if forced { named } else { free };
@@ -57,7 +58,9 @@ pub(super) fn tools(profile: Profile, tools: &[Tool<'_>], choice: &ToolChoice<'_
             "" | "custom" => json,
             kind if kind.starts_with("bash_") => set(if newer { 325 } else { 244 }, 325),
             kind if kind.starts_with("text_editor_") => set(700, 700),
-            kind if kind.starts_with("computer_2025") || kind.starts_with("computer_2024") => set(735, 735 + 499),
+            kind if kind.starts_with("computer_2025") || kind.starts_with("computer_2024") => {
+                set(735, 735 + 499)
+            }
             kind if kind.starts_with("computer_") => set(4520, 4590),
             kind if kind.starts_with("browser_") => set(6610, 6670),
             // A tool the provider runs: its definition is the provider's own.

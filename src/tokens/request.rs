@@ -205,8 +205,10 @@ impl Profile {
         if own.peek().is_some() {
             let (text, known) = tools::render(own.clone(), Layout::Of2024);
             let mut count = self.text(&text);
-            count.at_most = count.at_most.max(self.text(&tools::render(own.clone(), Layout::Of2023).0).at_most);
-            if !known || own.clone().any(|tool| tool.parameters.is_none() && tool.raw.contains("\"custom\"")) {
+            count.at_most =
+                count.at_most.max(self.text(&tools::render(own.clone(), Layout::Of2023).0).at_most);
+            if !known || own.clone().any(|tool| tool.parameters.is_none() && tool.raw.contains("\"custom\""))
+            {
                 let json: u64 = own.map(|tool| self.text(&tools::compact(tool.raw)).at_most + 1).sum();
                 count.at_most = count.at_most.max(json);
                 count.weaken(Accuracy::Calibrated);

@@ -114,7 +114,8 @@ pub(crate) fn run(args: &CostArgs, out: &mut Out) -> Ended {
         return lines::drive(&args.usage, out, |line: &Line<'_>| {
             let at = line.some("at").map(|at| input::time(&input::plain(at))).transpose()?;
             let usage = line.some("usage").ok_or_else(|| missing("usage"))?;
-            let asked = asked(line.model(args.model.as_deref())?, line.dialect(args.dialect)?, at.unwrap_or(at_ms));
+            let asked =
+                asked(line.model(args.model.as_deref())?, line.dialect(args.dialect)?, at.unwrap_or(at_ms));
             Ok(Priced::of(&cost(usage, asked, &prices)?, &prices))
         });
     }
@@ -159,7 +160,10 @@ impl<'a> Found<'a> {
     /// The usage object that `text` is or holds.
     fn within(text: &'a str) -> Result<Self, Error> {
         let whole = Object::parse(text).ok_or_else(|| {
-            Error::bad_input("the usage is not a JSON object", "give the provider's usage object, or a whole reply")
+            Error::bad_input(
+                "the usage is not a JSON object",
+                "give the provider's usage object, or a whole reply",
+            )
         })?;
         let string = |object: &Object<'_>, name: &str| object.str(name).map(std::borrow::Cow::into_owned);
         let (mut model, mut tier) = (None, None);
@@ -207,7 +211,8 @@ pub(crate) fn show(out: &mut Out, cost: &Cost, prices: &PriceTable) -> Result<()
     if !cost.items.is_empty() {
         let mut rows = table(&["item", "count", "per million", "dollars"], 1);
         for item in &cost.items {
-            let million = item.rate.checked_mul(1_000_000).map_or_else(String::new, |rate| format!("${rate}"));
+            let million =
+                item.rate.checked_mul(1_000_000).map_or_else(String::new, |rate| format!("${rate}"));
             let star = if item.fallback { " *" } else { "" };
             rows.add_row([
                 item.what.to_owned(),

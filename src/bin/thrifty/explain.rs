@@ -13,8 +13,8 @@ use thrifty::clock::{Clock, SystemClock};
 use thrifty::price::{PriceTable, Terms, Usage};
 use thrifty::tokens;
 
-use crate::count::{self, Counted};
 use crate::cost::{self, Priced};
+use crate::count::{self, Counted};
 use crate::input;
 use crate::key;
 use crate::lines::{self, Line};
@@ -137,7 +137,7 @@ fn explain(args: &ExplainArgs, call: &Call, prices: &Arc<PriceTable>) -> Result<
     } else {
         args.tier.clone()
     };
-    let choice = tiers::policy(&pairs)?.choose(call);
+    let choice = tiers::policy(&pairs, prices)?.choose(call);
     let changed = choice.as_ref().is_some_and(|choice| choice.model != choice.asked);
     let tier = Tiering {
         model: choice.as_ref().map(|choice| choice.model.clone()),
@@ -146,7 +146,9 @@ fn explain(args: &ExplainArgs, call: &Call, prices: &Arc<PriceTable>) -> Result<
             None => "the request names no model".to_owned(),
             Some(choice) => choice.note.unwrap_or_else(|| match pairs.first() {
                 None => "no cheaper sibling is known; give one with --tier".to_owned(),
-                Some(_) => format!("no rule holds: it needs a prompt under {EASY} tokens and no tool in the last turn"),
+                Some(_) => format!(
+                    "no rule holds: it needs a prompt under {EASY} tokens and no tool in the last turn"
+                ),
             }),
         },
     };
@@ -228,7 +230,9 @@ fn estimate(sent: &Call, model: Option<&str>, prices: &PriceTable) -> Estimate {
     let choices = sent.format().choices(sent).max(1);
     let most = model.and_then(|model| prices.max_output(model));
     let (output, output_is) = match (sent.format().cap(sent), most) {
-        (Some(cap), _) => (Some(cap.saturating_mul(choices)), "the output limit of the request as it would be sent"),
+        (Some(cap), _) => {
+            (Some(cap.saturating_mul(choices)), "the output limit of the request as it would be sent")
+        }
         (None, Some(most)) => (Some(most.saturating_mul(choices)), "the most this model can write"),
         (None, None) => (None, "unknown: no limit is set, so only the prompt is priced"),
     };
@@ -263,11 +267,15 @@ fn show(out: &mut Out, call: &Call, answer: &Explained) -> Result<(), Stop> {
         )?,
     }
     match (answer.cap.set, answer.cap.asked, answer.cap.note) {
-        (Some(set), Some(asked), _) => writeln!(out, "cap:   lowered from {} to {}", grouped(asked), grouped(set))?,
+        (Some(set), Some(asked), _) => {
+            writeln!(out, "cap:   lowered from {} to {}", grouped(asked), grouped(set))?
+        }
         (Some(set), None, _) => writeln!(out, "cap:   set to {}", grouped(set))?,
         (None, _, Some(note)) => writeln!(out, "cap:   {note}")?,
         (None, Some(asked), None) => writeln!(out, "cap:   stays at {}", grouped(asked))?,
-        (None, None, None) => writeln!(out, "cap:   none; the answer may get as long as the model can write")?,
+        (None, None, None) => {
+            writeln!(out, "cap:   none; the answer may get as long as the model can write")?
+        }
     }
     let cost = &answer.cost;
     let output = cost.output_tokens.map_or_else(|| "?".to_owned(), grouped);

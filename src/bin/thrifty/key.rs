@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use thrifty::cache::{Bypass, Keyer, Secret, canon};
+use thrifty::cache::{self, Bypass, Keyer, Secret};
 use thrifty::call::{Call, Dialect, Scope};
 
 use crate::input;
@@ -110,7 +110,7 @@ fn compare(a: &Call, b: &Call) -> Compared {
     let excluded = if a.dialect == b.dialect { a.format().excluded() } else { &[] };
     let reason = first.as_ref().err().or(second.as_ref().err()).map(|bypass| bypass.0);
     // A body without a canonical form goes past the cache, and the reason says so.
-    let mut differences = canon::differences(a.doc.bytes(), b.doc.bytes(), excluded).unwrap_or_default();
+    let mut differences = cache::differences(a.doc.bytes(), b.doc.bytes(), excluded).unwrap_or_default();
     // What decides by the kind of answer rather than by its text is kept out of the canonical form.
     for name in ["stream", "stream_options"] {
         let pointer = format!("/{name}");

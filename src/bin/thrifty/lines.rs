@@ -42,7 +42,10 @@ impl<'a> Line<'a> {
         let Some(text) = self.some(name) else { return Ok(None) };
         self.object.str(name).map(|text| Some(text.into_owned())).ok_or_else(|| {
             let text: String = text.chars().take(40).collect();
-            Error::bad_input(format!("`{name}` is not a string ({text})"), "put it in quotes, or leave it out")
+            Error::bad_input(
+                format!("`{name}` is not a string ({text})"),
+                "put it in quotes, or leave it out",
+            )
         })
     }
 

@@ -10,6 +10,9 @@ mod input;
 mod key;
 mod lines;
 mod output;
+mod progress;
+mod replay;
+mod report;
 mod tiers;
 mod trim;
 
@@ -40,6 +43,7 @@ enum Command {
     Cost(cost::CostArgs),
     Explain(explain::ExplainArgs),
     Key(key::KeyArgs),
+    Replay(replay::ReplayArgs),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Command::Cost(args) => cost::run(args, &mut out),
         Command::Explain(args) => explain::run(args, &mut out),
         Command::Key(args) => key::run(args, &mut out),
+        Command::Replay(args) => replay::run(args, &mut out),
     };
     // What was written before trouble came is worth reading too.
     let ended = match (ended, out.flush().map_err(Stop::from)) {

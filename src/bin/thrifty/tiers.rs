@@ -1,8 +1,11 @@
 //! The tier rule of `explain` and `replay`: easy calls go to a cheaper model of the same maker.
 
+use std::sync::Arc;
+
 use thrifty::Error;
 use thrifty::call::Call;
 use thrifty::dialect::Role;
+use thrifty::price::PriceTable;
 use thrifty::tier::{Condition, Rule, TierPolicy};
 
 /// Prompts below this many tokens are easy, unless a tool had its say.
@@ -41,11 +44,17 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Easy calls of these models go to their counterparts.
-pub(crate) fn policy(pairs: &[(String, String)]) -> Result<TierPolicy, Error> {
+/// All pairs that are known, for models that are asked for by their plain names.
+pub(crate) fn all() -> Vec<(String, String)> {
+    let known = SIBLINGS.iter().filter(|(_, to)| !to.is_empty());
+    known.map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect()
+}
+
+/// Easy calls of these models go to their counterparts, as far as the limits in this table allow.
+pub(crate) fn policy(pairs: &[(String, String)], prices: &Arc<PriceTable>) -> Result<TierPolicy, Error> {
     pairs
         .iter()
-        .fold(TierPolicy::builder(), |builder, (from, to)| {
+        .fold(TierPolicy::builder().prices(prices.clone()), |builder, (from, to)| {
             let easy = Condition::tokens_below(EASY)
                 .and(Condition::named("no tool since the last user message", no_tool_in_last_turn));
             builder.rule(Rule::when(Condition::asked(from).and(easy)).then(to))

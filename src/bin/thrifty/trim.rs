@@ -66,7 +66,10 @@ pub(crate) fn run(args: &TrimArgs, out: &mut Out) -> Ended {
         return lines::drive(&args.body, out, |line: &Line<'_>| {
             let budget = match line.some("budget") {
                 Some(text) => thrifty::call::json::whole(text).ok_or_else(|| {
-                    Error::bad_input("`budget` is not a whole number of tokens", "write it as a number such as 8000")
+                    Error::bad_input(
+                        "`budget` is not a whole number of tokens",
+                        "write it as a number such as 8000",
+                    )
                 })?,
                 None => args.budget.ok_or_else(|| missing("budget"))?,
             };
@@ -97,7 +100,9 @@ pub(crate) fn run(args: &TrimArgs, out: &mut Out) -> Ended {
         format!("{} tokens before, {} after", grouped(answer.tokens_before), grouped(answer.tokens_after));
     complain(match (answer.note, plan.changes()) {
         (Some(note), _) => note.to_owned(),
-        (None, false) => format!("nothing to cut: {} tokens fit into {}", grouped(answer.tokens_before), grouped(budget)),
+        (None, false) => {
+            format!("nothing to cut: {} tokens fit into {}", grouped(answer.tokens_before), grouped(budget))
+        }
         (None, true) => format!(
             "dropped {} of {messages} messages ({}), cleared the tool results of {}; {sizes}",
             answer.dropped.len(),
@@ -109,7 +114,12 @@ pub(crate) fn run(args: &TrimArgs, out: &mut Out) -> Ended {
 }
 
 /// Trims `call` as if it were for `model`. The body keeps its own.
-pub(crate) fn cut(mut call: Call, model: Option<&str>, budget: u64, step: u32) -> Result<(Call, Plan), Error> {
+pub(crate) fn cut(
+    mut call: Call,
+    model: Option<&str>,
+    budget: u64,
+    step: u32,
+) -> Result<(Call, Plan), Error> {
     if budget == 0 {
         return Err(Error::bad_setting("a budget of 0 tokens lets nothing through", "give at least 1"));
     }
@@ -126,8 +136,9 @@ pub(crate) fn cut(mut call: Call, model: Option<&str>, budget: u64, step: u32) -
 impl Trimmed {
     fn of(call: &Call, plan: &Plan) -> Result<Self, Error> {
         let text = String::from_utf8_lossy(call.doc.bytes());
-        let body = RawValue::from_string(text.trim().to_owned())
-            .map_err(|error| Error::bad_input(format!("the body is not JSON ({error})"), "give one JSON object"))?;
+        let body = RawValue::from_string(text.trim().to_owned()).map_err(|error| {
+            Error::bad_input(format!("the body is not JSON ({error})"), "give one JSON object")
+        })?;
         let places = |stays: bool| (0..plan.keep.len()).filter(|i| plan.keep[*i] == stays).collect();
         let counted = || tokens::count(call);
         Ok(Self {

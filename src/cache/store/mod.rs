@@ -37,7 +37,10 @@ impl Tiers {
     }
 
     /// A fresh entry of the disk tier; it is then in memory too.
-    #[cfg_attr(not(feature = "disk"), expect(clippy::unused_async, reason = "the same call with and without a disk tier"))]
+    #[cfg_attr(
+        not(feature = "disk"),
+        expect(clippy::unused_async, reason = "the same call with and without a disk tier")
+    )]
     pub(crate) async fn get_disk(&self, key: &CacheKey, now_ms: i64) -> Option<Arc<Entry>> {
         #[cfg(feature = "disk")]
         if let Some(disk) = &self.disk {
