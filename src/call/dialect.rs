@@ -13,6 +13,12 @@ pub enum Dialect {
     OpenAiChat,
     /// Anthropic Messages.
     AnthropicMessages,
+    /// OpenAI Responses.
+    OpenAiResponses,
+    /// Gemini `generateContent`, also on Vertex.
+    GeminiGenerate,
+    /// Embeddings of OpenAI and its kin, of Gemini and of Ollama.
+    Embeddings,
     /// Anything else: passed through, priced as unknown, cached only where the user says so.
     #[default]
     Opaque,
@@ -20,7 +26,14 @@ pub enum Dialect {
 
 impl Dialect {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::OpenAiChat, Self::AnthropicMessages, Self::Opaque];
+    pub const ALL: [Self; 6] = [
+        Self::OpenAiChat,
+        Self::AnthropicMessages,
+        Self::OpenAiResponses,
+        Self::GeminiGenerate,
+        Self::Embeddings,
+        Self::Opaque,
+    ];
 
     /// Its name in logs, on the command line and in replay logs.
     #[must_use]
@@ -28,6 +41,9 @@ impl Dialect {
         match self {
             Self::OpenAiChat => "openai-chat",
             Self::AnthropicMessages => "anthropic-messages",
+            Self::OpenAiResponses => "openai-responses",
+            Self::GeminiGenerate => "gemini-generate",
+            Self::Embeddings => "embeddings",
             Self::Opaque => "opaque",
         }
     }
@@ -45,8 +61,11 @@ impl FromStr for Dialect {
     fn from_str(name: &str) -> Result<Self, Error> {
         let plain = name.trim().to_ascii_lowercase();
         match plain.as_str() {
-            "openai" | "chat" => return Ok(Self::OpenAiChat),
+            "openai" | "chat" | "groq" | "mistral" | "deepseek" | "xai" => return Ok(Self::OpenAiChat),
             "anthropic" | "messages" => return Ok(Self::AnthropicMessages),
+            "responses" => return Ok(Self::OpenAiResponses),
+            "google" | "gemini" => return Ok(Self::GeminiGenerate),
+            "embedding" => return Ok(Self::Embeddings),
             _ => {}
         }
         Self::ALL.into_iter().find(|dialect| dialect.name() == plain).ok_or_else(|| {

@@ -7,6 +7,9 @@
 //! |---|---|---|
 //! | [`OpenAiChat`](Dialect::OpenAiChat) | `/chat/completions` | `messages` |
 //! | [`AnthropicMessages`](Dialect::AnthropicMessages) | `/messages` | `messages`, `max_tokens`, and `system` or an `anthropic-version` header |
+//! | [`OpenAiResponses`](Dialect::OpenAiResponses) | `/responses` | `input`, and `instructions`, `max_output_tokens` or `previous_response_id` |
+//! | [`GeminiGenerate`](Dialect::GeminiGenerate) | `/models/{model}:generateContent`, `:streamGenerateContent` | |
+//! | [`Embeddings`](Dialect::Embeddings) | `/embeddings`, `/api/embed`, `:embedContent`, `:batchEmbedContents` | |
 //! | [`Opaque`](Dialect::Opaque) | anything else | |
 //!
 //! # Example
@@ -31,11 +34,14 @@
 //! ```
 
 mod anthropic;
+mod embeddings;
+mod gemini;
 mod opaque;
 mod openai_chat;
 mod outcome;
 mod path;
 mod prompt;
+mod responses;
 pub mod sse;
 mod stream;
 mod usage;
@@ -146,7 +152,10 @@ impl Dialect {
         match self {
             Self::OpenAiChat => &openai_chat::OpenAiChat,
             Self::AnthropicMessages => &anthropic::AnthropicMessages,
-            _ => &opaque::Opaque,
+            Self::OpenAiResponses => &responses::Responses,
+            Self::GeminiGenerate => &gemini::Gemini,
+            Self::Embeddings => &embeddings::Embeddings,
+            Self::Opaque => &opaque::Opaque,
         }
     }
 
