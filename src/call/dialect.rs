@@ -17,6 +17,8 @@ pub enum Dialect {
     OpenAiResponses,
     /// Gemini `generateContent`, also on Vertex.
     GeminiGenerate,
+    /// Ollama's own chat and generate calls.
+    OllamaChat,
     /// Embeddings of OpenAI and its kin, of Gemini and of Ollama.
     Embeddings,
     /// Anything else: passed through, priced as unknown, cached only where the user says so.
@@ -26,11 +28,12 @@ pub enum Dialect {
 
 impl Dialect {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::OpenAiChat,
         Self::AnthropicMessages,
         Self::OpenAiResponses,
         Self::GeminiGenerate,
+        Self::OllamaChat,
         Self::Embeddings,
         Self::Opaque,
     ];
@@ -43,6 +46,7 @@ impl Dialect {
             Self::AnthropicMessages => "anthropic-messages",
             Self::OpenAiResponses => "openai-responses",
             Self::GeminiGenerate => "gemini-generate",
+            Self::OllamaChat => "ollama-chat",
             Self::Embeddings => "embeddings",
             Self::Opaque => "opaque",
         }
@@ -65,6 +69,7 @@ impl FromStr for Dialect {
             "anthropic" | "messages" => return Ok(Self::AnthropicMessages),
             "responses" => return Ok(Self::OpenAiResponses),
             "google" | "gemini" => return Ok(Self::GeminiGenerate),
+            "ollama" => return Ok(Self::OllamaChat),
             "embedding" => return Ok(Self::Embeddings),
             _ => {}
         }

@@ -9,6 +9,7 @@
 //! | [`AnthropicMessages`](Dialect::AnthropicMessages) | `/messages` | `messages`, `max_tokens`, and `system` or an `anthropic-version` header |
 //! | [`OpenAiResponses`](Dialect::OpenAiResponses) | `/responses` | `input`, and `instructions`, `max_output_tokens` or `previous_response_id` |
 //! | [`GeminiGenerate`](Dialect::GeminiGenerate) | `/models/{model}:generateContent`, `:streamGenerateContent` | |
+//! | [`OllamaChat`](Dialect::OllamaChat) | `/api/chat`, `/api/generate` | |
 //! | [`Embeddings`](Dialect::Embeddings) | `/embeddings`, `/api/embed`, `:embedContent`, `:batchEmbedContents` | |
 //! | [`Opaque`](Dialect::Opaque) | anything else | |
 //!
@@ -36,6 +37,7 @@
 mod anthropic;
 mod embeddings;
 mod gemini;
+mod ollama;
 mod opaque;
 mod openai_chat;
 mod outcome;
@@ -154,6 +156,7 @@ impl Dialect {
             Self::AnthropicMessages => &anthropic::AnthropicMessages,
             Self::OpenAiResponses => &responses::Responses,
             Self::GeminiGenerate => &gemini::Gemini,
+            Self::OllamaChat => &ollama::Ollama,
             Self::Embeddings => &embeddings::Embeddings,
             Self::Opaque => &opaque::Opaque,
         }
