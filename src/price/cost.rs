@@ -31,7 +31,7 @@ pub enum CostState {
 
 impl Cost {
     /// A cost that is not known, and why.
-    pub(super) fn unknown(state: CostState) -> Self {
+    pub(crate) fn unknown(state: CostState) -> Self {
         Self { usd: None, state, items: Vec::new() }
     }
 

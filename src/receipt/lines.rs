@@ -322,6 +322,9 @@ usage_line!(
     read_video,
     output_audio,
     output_image,
+    input_text,
+    input_tool,
+    output_text,
     searches
 );
 

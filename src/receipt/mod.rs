@@ -83,6 +83,9 @@ pub struct Receipt {
     pub billed: Option<Usd>,
     /// How sure `billed` is.
     pub state: CostState,
+    /// What the bill probably is where `billed` is not known because no usage came (a stream the caller left).
+    /// Kept apart: it is never added to exact sums.
+    pub estimate: Option<Usd>,
     /// What `billed` would be beyond, by lever.
     pub avoided: Avoided,
     /// Name, date and fingerprint of the price table.
@@ -238,6 +241,13 @@ impl Avoided {
 pub trait Sink: Send + Sync + 'static {
     /// Takes one receipt.
     fn receive(&self, receipt: &Receipt);
+}
+
+/// A sink that is used elsewhere too, such as an `Arc<Ledger>` whose sums are read.
+impl<T: Sink + ?Sized> Sink for Arc<T> {
+    fn receive(&self, receipt: &Receipt) {
+        T::receive(self, receipt);
+    }
 }
 
 impl<F: Fn(&Receipt) + Send + Sync + 'static> Sink for F {

@@ -1,0 +1,94 @@
+use std::task::{Context, Poll};
+
+use tower_service::Service;
+
+use super::{Plan, ResponseFuture, TrimPolicy, apply, plan_by};
+use crate::call::{Call, Reply};
+use crate::tokens::{self, Count};
+use crate::{BoxError, Error, Kind, receipt};
+
+/// Fits each call's prompt into its budget, or refuses the call. See the [module docs](crate::trim).
+///
+/// Refused: a call whose protected part alone is over its budget; nothing is sent. Passed on as it came: a call
+/// without a budget, of an unknown format, or with a body that cannot be edited. Readiness is that of the inner
+/// service.
+#[derive(Clone, Debug)]
+pub struct Trim<S> {
+    inner: S,
+    policy: TrimPolicy,
+}
+
+impl<S> Trim<S> {
+    /// Trims calls to `inner` by this policy.
+    #[must_use]
+    pub fn new(inner: S, policy: TrimPolicy) -> Self {
+        Self { inner, policy }
+    }
+
+    /// The one place that counts.
+    fn count(&self, call: &Call) -> Count {
+        tokens::count(call)
+    }
+
+    fn trim(&self, call: &mut Call) -> Result<(), Error> {
+        let plan = plan_by(call, &self.policy, &|call| self.count(call))?;
+        match apply(call, &plan) {
+            Ok(()) => note(call, &plan),
+            Err(error) if error.kind() == Kind::NotEditable => {
+                note(call, &Plan { note: Some("not trimmed: the body cannot be edited"), ..Plan::default() });
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+fn note(call: &Call, plan: &Plan) {
+    receipt::note(call, |receipt| {
+        if plan.before.is_some() {
+            receipt.tokens_before = receipt.tokens_before.or(plan.before);
+            receipt.tokens_after = plan.after;
+        }
+        receipt.dropped_messages += plan.dropped;
+        receipt.breaks_prefix |= plan.breaks_prefix;
+        receipt.notes.extend(plan.note);
+        if !plan.cleared.is_empty() {
+            receipt.notes.push("old tool results were cleared");
+        }
+        if plan.crosses_mark {
+            receipt.notes.push("trimmed in front of the caller's cache mark");
+        }
+    });
+}
+
+impl<S> Service<Call> for Trim<S>
+where
+    S: Service<Call, Response = Reply>,
+    S::Error: Into<BoxError>,
+{
+    type Response = Reply;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut call: Call) -> Self::Future {
+        match self.trim(&mut call) {
+            Ok(()) => ResponseFuture::sent(self.inner.call(call)),
+            Err(error) => ResponseFuture::refused(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trim_is_as_capable_as_its_inner_service() {
+        fn check<T: Clone + Send + Sync>() {}
+        check::<Trim<()>>();
+    }
+}
