@@ -1,1 +1,79 @@
-//! cache
+//! Never pay twice for the same answer.
+//!
+//! A call whose answer is known costs a lookup instead of money and seconds. [`Cache`] serves a repeated call from
+//! memory, then from disk, and otherwise lets exactly one caller pay for it while identical callers wait or follow
+//! its stream. What may go wrong in such a layer is a wrong answer, so the rules are strict:
+//!
+//! - The key is taken over the whole **outbound** call, unknown members included, bound to a [`Scope`]: by default
+//!   two credentials never share an answer.
+//! - Only whole, good answers are stored: a 2xx whose end marker was seen, neither truncated nor refused nor empty.
+//! - Calls whose answer depends on more than the request (tools the provider runs, content by URL, stored
+//!   conversations) pass by.
+//! - Trouble with the cache file never fails or slows a call.
+//!
+//! Kept: status, a few headers, the body. Not kept: the prompt. Who pays: the first caller. When it may be wrong: a
+//! floating model name moved on within the time to live, or answers are meant to vary; say
+//! [`CacheMode::NoCache`](crate::call::CacheMode) for a call that wants a new answer.
+//!
+//! # Example
+//! ```
+//! use thrifty::cache::CacheLayer;
+//! # use thrifty::call::{Call, Reply};
+//! # use thrifty::{BoxError, Error};
+//! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let answer = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"11"},"finish_reason":"stop"}]}"#;
+//! let mut service = ServiceBuilder::new()
+//!     .layer(CacheLayer::in_memory())
+//!     .service(service_fn(move |_: Call| async move { Ok::<_, BoxError>(Reply::new(answer.into())) }));
+//!
+//! let call = Call::post("https://api.openai.com/v1/chat/completions",
+//!     r#"{"model":"gpt-5-mini","messages":[{"role":"user","content":"Name a prime above 10."}]}"#);
+//! for _ in 0..3 {
+//!     let reply = service.ready().await?.call(call.clone()).await?;
+//!     assert_eq!(reply.into_body().bytes().await?, answer);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//! # On disk, shared by name, for a day
+//! ```
+//! use std::time::Duration;
+//! use thrifty::cache::CacheLayer;
+//! use thrifty::call::Scope;
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("answers.redb");
+//! # #[cfg(feature = "disk")]
+//! let layer = CacheLayer::builder()
+//!     .disk(path)
+//!     .memory_bytes(64 << 20)
+//!     .ttl(Duration::from_secs(24 * 3600))
+//!     .scope(Scope::shared("docs-bot"))
+//!     .build()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Scope`]: crate::call::Scope
+
+mod canon;
+mod entry;
+mod flight;
+mod key;
+mod layer;
+mod policy;
+mod recall;
+mod secret;
+mod service;
+mod store;
+
+pub use self::canon::{differences, digest};
+pub use self::entry::Entry;
+pub use self::key::{Bypass, CacheKey, Keyer};
+pub use self::layer::{CacheBuilder, CacheHandle, CacheLayer, CacheStats};
+pub use self::policy::{storable, stored_headers};
+pub use self::recall::{Recall, RecallLayer};
+pub use self::secret::Secret;
+pub use self::service::{Cache, CacheFuture};

@@ -39,7 +39,7 @@ use http::request::Parts;
 
 pub use self::dialect::Dialect;
 pub use self::doc::{Doc, Element, Trouble};
-pub use self::options::{CacheMode, Options};
+pub use self::options::{CacheMode, Detour, Options};
 pub use self::reply::{Reply, ReplyBody};
 pub use self::scope::Scope;
 

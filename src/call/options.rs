@@ -112,3 +112,8 @@ impl Options {
         extensions.get::<Self>()
     }
 }
+
+/// Marks a call that took another way than the policy's own, as a fallback does while a model is down. Its answer
+/// is stored under its own key, but no shortcut may lead there: the next such call tries the usual way again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Detour;

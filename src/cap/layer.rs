@@ -51,6 +51,13 @@ impl CapLayer {
         self
     }
 
+    /// True if what is done to a call depends on the call and these settings alone. A condition may depend on
+    /// anything, so a layer with one is not pure.
+    #[must_use]
+    pub fn is_pure(&self) -> bool {
+        self.condition.is_none()
+    }
+
     /// The policy calls are limited by.
     #[must_use]
     pub fn policy(&self) -> &CapPolicy {

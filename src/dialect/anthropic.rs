@@ -1,10 +1,35 @@
 //! Anthropic Messages.
+//!
+//! | what | where it is read |
+//! |---|---|
+//! | model asked | `model`; without it Vertex's `/publishers/anthropic/models/{model}:` or Bedrock's `/model/{model}/` in the path |
+//! | model served | `model` of the reply, `message.model` of `message_start` |
+//! | service tier | `usage.service_tier`; `fast` when `usage.speed` says so |
+//! | cap | `max_tokens` |
+//! | smallest cap | `thinking.budget_tokens` plus one while thinking is enabled |
+//! | input | `input_tokens` + `cache_read_input_tokens` + `cache_creation_input_tokens` |
+//! | cache read, cache write | `cache_read_input_tokens`; `cache_creation.ephemeral_5m_input_tokens` and `.._1h_..`, the rest of `cache_creation_input_tokens` is short |
+//! | output, reasoning | `output_tokens`, `output_tokens_details.thinking_tokens` |
+//! | searches | `server_tool_use.web_search_requests` |
+//! | usage of a stream | `message_start` without its output count, then the last value of each field of `message_delta` |
+//! | ending | `stop_reason`, of `message_delta` in a stream; `type: error` |
+//! | whole stream | `message_stop` |
+//!
+//! Entries of `usage.iterations` are not read: the counts of `advisor_message` and `compaction` come on top of
+//! the top-level ones and have their own model.
+
+mod reply;
+mod request;
+
+use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 
-use super::opaque::Opaque;
+use super::path;
+use super::stream::SseReader;
 use super::{CapField, Format, Outcome, Prompt, StreamReader, Usage};
 use crate::Error;
 use crate::call::{Call, Dialect, Doc, json};
@@ -19,41 +44,54 @@ impl Format for AnthropicMessages {
     }
 
     fn claims_path(&self, path: &str) -> bool {
-        path.ends_with("/messages")
+        path.ends_with("/messages") || model_in(path).is_some()
     }
 
     fn claims_body(&self, parts: &Parts, doc: &Doc) -> bool {
         doc.elements("messages").is_some()
             && doc.get("max_tokens").is_some()
-            && (doc.get("system").is_some() || parts.headers.contains_key("anthropic-version"))
+            && (doc.get("system").is_some()
+                || doc.get("anthropic_version").is_some()
+                || parts.headers.contains_key("anthropic-version"))
     }
 
     fn model(&self, call: &Call) -> Option<String> {
-        call.doc.str("model").map(|model| model.into_owned())
+        call.doc.str("model").map(Cow::into_owned).or_else(|| {
+            let path = call.parts.uri.path();
+            Some(path::decoded(&path[model_in(path)?]))
+        })
     }
 
     fn set_model(&self, call: &mut Call, model: &str) -> Result<(), Error> {
+        if call.doc.get("model").is_none()
+            && let Some(segment) = model_in(call.parts.uri.path())
+        {
+            return path::replace(&mut call.parts, segment, model);
+        }
         call.doc.set("model", &json::quote(model))
     }
 
     fn wants_stream(&self, call: &Call) -> bool {
+        let path = call.parts.uri.path();
         call.doc.bool("stream") == Some(true)
+            || path.ends_with(":streamRawPredict")
+            || path.ends_with("/invoke-with-response-stream")
     }
 
-    fn prompt<'a>(&self, _call: &'a Call) -> Prompt<'a> {
-        Prompt::default()
+    fn prompt<'a>(&self, call: &'a Call) -> Prompt<'a> {
+        request::prompt(call)
     }
 
     fn messages_member(&self) -> Option<&'static str> {
         Some("messages")
     }
 
-    fn clear_tool_results(&self, _message: &str, _text: &str) -> Option<String> {
-        None
+    fn clear_tool_results(&self, message: &str, text: &str) -> Option<String> {
+        request::clear_tool_results(message, text)
     }
 
-    fn has_cache_mark(&self, _message: &str) -> bool {
-        false
+    fn has_cache_mark(&self, message: &str) -> bool {
+        request::has_cache_mark(message)
     }
 
     fn cap(&self, call: &Call) -> Option<u64> {
@@ -64,32 +102,59 @@ impl Format for AnthropicMessages {
         call.doc.set("max_tokens", &tokens.to_string())
     }
 
-    fn cap_floor(&self, _call: &Call) -> u64 {
-        1
+    fn cap_floor(&self, call: &Call) -> u64 {
+        let thinking =
+            call.doc.object("thinking").filter(|thinking| thinking.str("type").as_deref() == Some("enabled"));
+        thinking
+            .and_then(|thinking| thinking.u64("budget_tokens"))
+            .map_or(1, |budget| budget.saturating_add(1))
     }
 
     fn excluded(&self) -> &'static [&'static str] {
-        &[]
+        &[
+            "stream",
+            "metadata",
+            "service_tier",
+            "inference_geo",
+            "speed",
+            "diagnostics",
+            "cache_control",
+            "system/*/cache_control",
+            "messages/*/content/*/cache_control",
+            "messages/*/content/*/content/*/cache_control",
+            "tools/*/cache_control",
+        ]
     }
 
-    fn bypass(&self, _call: &Call) -> Option<&'static str> {
-        None
+    fn bypass(&self, call: &Call) -> Option<&'static str> {
+        request::bypass(call)
     }
 
-    fn read_reply(&self, _body: &[u8]) -> Outcome {
-        Outcome::default()
+    fn read_reply(&self, body: &[u8]) -> Outcome {
+        reply::read(body)
     }
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
-        Opaque.stream_reader()
+        Box::new(SseReader::new(reply::MessageFacts::default()))
     }
 
-    fn usage(&self, _json: &str) -> Option<Usage> {
-        None
+    fn usage(&self, json: &str) -> Option<Usage> {
+        reply::usage(json)
     }
 
     fn error_body(&self, _: StatusCode, kind: &str, message: &str) -> Bytes {
         let (kind, message) = (json::quote(kind), json::quote(message));
         format!(r#"{{"type":"error","error":{{"type":{kind},"message":{message}}}}}"#).into()
     }
+}
+
+/// Where clouds that serve Claude keep the model: a range of the path, still percent-encoded.
+fn model_in(path: &str) -> Option<Range<usize>> {
+    let vertex = path.ends_with(":rawPredict") || path.ends_with(":streamRawPredict");
+    if vertex {
+        return path::segment(path, "/publishers/anthropic/models/", ':');
+    }
+    let bedrock = path.ends_with("/invoke") || path.ends_with("/invoke-with-response-stream");
+    let segment = path::segment(path, "/model/", '/').filter(|_| bedrock)?;
+    path[segment.clone()].contains("anthropic.").then_some(segment)
 }

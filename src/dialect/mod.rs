@@ -34,8 +34,10 @@ mod anthropic;
 mod opaque;
 mod openai_chat;
 mod outcome;
+mod path;
 mod prompt;
 pub mod sse;
+mod stream;
 mod usage;
 
 use std::fmt;

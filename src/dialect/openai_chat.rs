@@ -1,11 +1,30 @@
 //! OpenAI chat completions, and the many servers that speak it.
+//!
+//! | what | where it is read |
+//! |---|---|
+//! | model asked | `model`; without it Azure's `/deployments/{name}/` in the path |
+//! | model served, service tier | `model`, `service_tier` of the reply, of any chunk |
+//! | cap | `max_completion_tokens`, else `max_tokens` |
+//! | input, output | `usage.prompt_tokens`, `usage.completion_tokens` (reasoning is added when the total says it is beside) |
+//! | cache read | `prompt_tokens_details.cached_tokens`, else DeepSeek's `prompt_cache_hit_tokens`; never Mistral's `num_cached_tokens` |
+//! | cache write | `prompt_tokens_details.cache_write_tokens` |
+//! | reasoning | `completion_tokens_details.reasoning_tokens` |
+//! | sound, pictures, film | `audio_tokens`, `image_tokens`, `video_tokens` of the details |
+//! | usage of a stream | the last that is not null, of any chunk; Groq's `x_groq.usage`, Moonshot's `choices[].usage` |
+//! | ending | `choices[].finish_reason`, worst of all choices; `refusal` that is not null; `error` |
+//! | whole stream | a finish reason for every choice, and `data: [DONE]` |
+
+mod reply;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 
+use super::path;
+use super::stream::SseReader;
 use super::{
     CapField, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, Tool, ToolChoice,
     Usage,
@@ -27,16 +46,32 @@ impl Format for OpenAiChat {
         path.ends_with("/chat/completions")
     }
 
-    fn claims_body(&self, _: &Parts, doc: &Doc) -> bool {
-        doc.elements("messages").is_some() && doc.get("model").is_some()
+    fn claims_body(&self, parts: &Parts, doc: &Doc) -> bool {
+        // Anthropic's counting has the same members and is no completion.
+        !parts.uri.path().ends_with("/count_tokens")
+            && doc.elements("messages").is_some()
+            && doc.get("model").is_some()
     }
 
     fn model(&self, call: &Call) -> Option<String> {
-        call.doc.str("model").map(Cow::into_owned)
+        call.doc.str("model").map(Cow::into_owned).or_else(|| {
+            let path = call.parts.uri.path();
+            Some(path::decoded(&path[deployment(path)?]))
+        })
     }
 
     fn set_model(&self, call: &mut Call, model: &str) -> Result<(), Error> {
-        call.doc.set("model", &json::quote(model))
+        // On Azure the path decides, whatever the body says; clients send the name in both.
+        let deployment = deployment(call.parts.uri.path());
+        let mut doc = call.doc.clone();
+        if deployment.is_none() || doc.get("model").is_some() {
+            doc.set("model", &json::quote(model))?;
+        }
+        if let Some(segment) = deployment {
+            path::replace(&mut call.parts, segment, model)?;
+        }
+        call.doc = doc;
+        Ok(())
     }
 
     fn wants_stream(&self, call: &Call) -> bool {
@@ -81,9 +116,10 @@ impl Format for OpenAiChat {
     }
 
     fn has_cache_mark(&self, message: &str) -> bool {
-        Object::parse(message)
-            .and_then(|message| message.elements("content"))
-            .is_some_and(|parts| parts.iter().any(|part| marked(part)))
+        marked(message)
+            || Object::parse(message)
+                .and_then(|message| message.elements("content"))
+                .is_some_and(|parts| parts.iter().any(|part| marked(part)))
     }
 
     fn cap(&self, call: &Call) -> Option<u64> {
@@ -138,22 +174,18 @@ impl Format for OpenAiChat {
         if doc.some("web_search_options").is_some() {
             return Some("web-search");
         }
+        // Spoken answers carry an id that expires.
+        let speaks = |kind: &&str| json::string(kind).as_deref() == Some("audio");
+        if doc.elements("modalities").is_some_and(|kinds| kinds.iter().any(speaks)) {
+            return Some("audio-output");
+        }
         let prompt = self.prompt(call);
         if prompt.tools.iter().any(|tool| tool.hosted) {
             return Some("hosted-tool");
         }
         for message in &prompt.messages {
-            for part in &message.parts {
-                let source = match part {
-                    Part::Image(image) => &image.source,
-                    Part::Audio(source) | Part::File(source) => source,
-                    _ => continue,
-                };
-                match source {
-                    Source::Url(_) => return Some("content-by-url"),
-                    Source::Id(_) => return Some("content-by-id"),
-                    Source::Base64 { .. } => {}
-                }
+            if let Some(why) = message.parts.iter().find_map(elsewhere) {
+                return Some(why);
             }
             if Object::parse(message.raw).is_some_and(|message| message.some("audio").is_some()) {
                 return Some("earlier-audio");
@@ -162,22 +194,41 @@ impl Format for OpenAiChat {
         None
     }
 
-    fn read_reply(&self, _body: &[u8]) -> Outcome {
-        Outcome::default()
+    fn read_reply(&self, body: &[u8]) -> Outcome {
+        reply::read(body)
     }
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
-        super::opaque::Opaque.stream_reader()
+        Box::new(SseReader::new(reply::ChatFacts::default()))
     }
 
-    fn usage(&self, _json: &str) -> Option<Usage> {
-        None
+    fn usage(&self, json: &str) -> Option<Usage> {
+        reply::usage(json)
     }
 
     fn error_body(&self, _: StatusCode, kind: &str, message: &str) -> Bytes {
         let (kind, message) = (json::quote(kind), json::quote(message));
         format!(r#"{{"error":{{"message":{message},"type":{kind},"param":null,"code":null}}}}"#).into()
     }
+}
+
+/// Content that is not in the request.
+fn elsewhere(part: &Part<'_>) -> Option<&'static str> {
+    match part {
+        Part::ToolResult { parts, .. } => parts.iter().find_map(elsewhere),
+        Part::Image(Image { source, .. }) | Part::Audio(source) | Part::File(source) => match source {
+            Source::Url(url) if url.get(..5).is_some_and(|head| head.eq_ignore_ascii_case("data:")) => None,
+            Source::Url(_) => Some("content-by-url"),
+            Source::Id(_) => Some("content-by-id"),
+            Source::Base64 { .. } => None,
+        },
+        _ => None,
+    }
+}
+
+/// Where Azure keeps the name of the deployment in the path.
+fn deployment(path: &str) -> Option<Range<usize>> {
+    path::segment(path, "/openai/deployments/", '/')
 }
 
 /// OpenAI's own hosts know `max_completion_tokens`; of other servers most know only `max_tokens`.
@@ -301,6 +352,11 @@ fn content_part(raw: &str) -> Part<'_> {
                     (None, id) => Source::Id(id?),
                 })
             }
+            // Mistral's `document_url`, OpenRouter's `video_url` and their like.
+            kind if kind.ends_with("_url") => {
+                let url = part.object(kind).and_then(|inner| inner.str("url")).or_else(|| part.str(kind));
+                Part::File(Source::of_url(url?))
+            }
             _ => return None,
         })
     };
@@ -341,6 +397,10 @@ fn tool_choice(doc: &Doc) -> ToolChoice<'_> {
         };
     }
     let Some(choice) = Object::parse(choice) else { return ToolChoice::Auto };
+    if let Some(allowed) = choice.object("allowed_tools") {
+        let required = allowed.str("mode").as_deref() == Some("required");
+        return if required { ToolChoice::Required } else { ToolChoice::Auto };
+    }
     let named = choice.object("function").or_else(|| choice.object("custom")).unwrap_or(choice);
     named.str("name").map_or(ToolChoice::Auto, ToolChoice::Named)
 }

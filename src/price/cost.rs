@@ -1,6 +1,6 @@
 //! The cost of a usage.
 
-use super::Usd;
+use super::{Usd, What};
 
 /// What a usage costs, itemised, or why that is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,37 @@ pub enum CostState {
     /// The usage is absent, incomplete or contradicts itself.
     #[default]
     UsageUnknown,
+}
+
+impl Cost {
+    /// A cost that is not known, and why.
+    pub(crate) fn unknown(state: CostState) -> Self {
+        Self { usd: None, state, items: Vec::new() }
+    }
+
+    /// The part for the prompt: tokens sent, cache reads and cache writes; no searches and no fees.
+    #[must_use]
+    pub fn input(&self) -> Option<Usd> {
+        self.side(false)
+    }
+
+    /// The part for the answer, reasoning included.
+    #[must_use]
+    pub fn output(&self) -> Option<Usd> {
+        self.side(true)
+    }
+
+    fn side(&self, output: bool) -> Option<Usd> {
+        let names = || What::ALL.into_iter().filter(move |what| what.is_output() == output);
+        let items = self.items.iter().filter(|item| names().any(|what| what.name() == item.what));
+        self.usd.map(|_| items.map(|item| item.usd).sum())
+    }
+
+    /// True if a part was priced at its parent's rate, for want of one of its own.
+    #[must_use]
+    pub fn has_fallback(&self) -> bool {
+        self.items.iter().any(|item| item.fallback)
+    }
 }
 
 impl CostState {
@@ -64,7 +95,8 @@ pub struct Item {
 pub struct Terms {
     /// The service tier that served, as the reply names it (`default`, `flex`, `priority`, `batch`, ...).
     pub service_tier: Option<String>,
-    /// When the provider took the request, in milliseconds since 1970-01-01 UTC.
+    /// When the provider took the request, in milliseconds since 1970-01-01 UTC. 0 is "not known": then no time
+    /// window applies, which is the dearer side.
     pub at_ms: i64,
 }
 

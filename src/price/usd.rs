@@ -42,6 +42,30 @@ impl Usd {
         self.0
     }
 
+    /// Price of one where a million cost this many decimal dollars, as price lists have it.
+    ///
+    /// ```
+    /// use thrifty::price::Usd;
+    /// assert_eq!(Usd::per_million("0.25")?.pico(), 250_000);
+    /// # Ok::<(), thrifty::Error>(())
+    /// ```
+    /// # Errors
+    /// [`Kind::BadInput`](crate::Kind::BadInput) when it is no decimal or negative.
+    pub fn per_million(text: &str) -> Result<Self, Error> {
+        scaled(text, 6).filter(|pico| *pico >= 0).map(Self).ok_or_else(|| {
+            Error::bad_input(
+                format!("`{text}` is no price of a million"),
+                "write dollars as a decimal such as 0.25, not negative",
+            )
+        })
+    }
+
+    /// The sum, or `None` where the range ends.
+    #[must_use]
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        self.0.checked_add(other.0).map(Self)
+    }
+
     /// `n` times this much, or `None` where the range ends.
     #[must_use]
     pub fn checked_mul(self, n: u64) -> Option<Self> {

@@ -15,12 +15,14 @@
 
 mod draft;
 mod ledger;
+mod lines;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::draft::{Draft, ReceiptHandle, note};
 pub use self::ledger::{Ledger, Totals};
+pub use self::lines::JsonLines;
 use crate::call::Dialect;
 use crate::dialect::{Finish, Usage};
 use crate::price::{CostState, Usd};
@@ -81,6 +83,9 @@ pub struct Receipt {
     pub billed: Option<Usd>,
     /// How sure `billed` is.
     pub state: CostState,
+    /// What the bill probably is where `billed` is not known because no usage came (a stream the caller left).
+    /// Kept apart: it is never added to exact sums.
+    pub estimate: Option<Usd>,
     /// What `billed` would be beyond, by lever.
     pub avoided: Avoided,
     /// Name, date and fingerprint of the price table.

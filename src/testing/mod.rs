@@ -1,1 +1,52 @@
-//! The embedded upstream and other fakes.
+//! The embedded upstream: a provider that runs inside the program, for tests, examples and the demo.
+//!
+//! Trying a stack against a real provider costs money, needs a key and never gives the same answer twice.
+//! [`Upstream`] speaks OpenAI chat completions and Anthropic Messages as the real ones do: whole answers and
+//! streams, tool calls, usage, a prompt cache, errors. It answers equal calls with equal bytes, counts what it was
+//! asked, and can be told to misbehave.
+//!
+//! Needs the feature `test-util`.
+//!
+//! # Example
+//! ```
+//! use thrifty::call::{Call, Dialect};
+//! use thrifty::testing::Upstream;
+//!
+//! let upstream = Upstream::new();
+//! let call = Call::post("https://api.openai.com/v1/chat/completions",
+//!     r#"{"model":"gpt-5-mini","messages":[{"role":"user","content":"Name a prime."}]}"#);
+//! let reply = upstream.answer(&call);
+//! let outcome = Dialect::OpenAiChat.format().read_reply(&reply.body().complete().unwrap());
+//! assert!(outcome.usage.is_some());
+//! assert_eq!(upstream.calls(), 1);
+//! ```
+//! # Slow, and rate-limited at first
+//! ```
+//! use std::time::Duration;
+//! use http::StatusCode;
+//! use thrifty::call::Call;
+//! use thrifty::testing::{Scripted, Upstream};
+//! use tower::ServiceExt;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), thrifty::BoxError> {
+//! let upstream = Upstream::new().latency(Duration::from_millis(5)).first(1, Scripted::rate_limited());
+//! let call = Call::post("https://api.anthropic.com/v1/messages",
+//!     r#"{"model":"claude-haiku-4-5","max_tokens":64,"messages":[{"role":"user","content":"hi"}]}"#);
+//! assert_eq!(upstream.clone().oneshot(call.clone()).await?.status(), StatusCode::TOO_MANY_REQUESTS);
+//! assert_eq!(upstream.clone().oneshot(call).await?.status(), StatusCode::OK);
+//! # Ok(()) }
+//! ```
+
+mod answer;
+mod anthropic;
+mod frames;
+mod openai;
+mod prompt_cache;
+mod script;
+#[cfg(test)]
+mod tests;
+mod upstream;
+
+pub use self::script::Scripted;
+pub use self::upstream::{Seen, Upstream};

@@ -1,5 +1,16 @@
 //! Tokens of a call before it is sent.
 
+mod anthropic;
+mod counter;
+mod document;
+mod encoding;
+mod picture;
+mod request;
+mod tally;
+mod tools;
+
+pub use self::counter::Counter;
+pub use self::encoding::{Encoding, Family, ModelEncoding, TextClass};
 use crate::call::Call;
 
 /// Tokens of a request: the likely figure, the safe one, and how sure both are.
@@ -71,14 +82,19 @@ impl Accuracy {
 /// Tokens of `call`, by part. Always a count, whatever the body holds.
 #[must_use]
 pub fn count(call: &Call) -> Count {
-    let prompt = call.format().prompt(call);
-    let messages: Vec<u64> = prompt.messages.iter().map(|message| message.raw.len() as u64 / 4 + 1).collect();
-    let likely = messages.iter().sum();
-    Count {
-        likely,
-        at_most: call.doc.bytes().len() as u64,
-        accuracy: Accuracy::UpperBound,
-        encoding: "bytes",
-        parts: CountParts { messages, ..CountParts::default() },
-    }
+    counter::count(call)
+}
+
+/// Tokens of a text in an encoding, special tokens spelled in it counted as the text they are.
+///
+/// # Example
+/// ```
+/// use thrifty::tokens::{Encoding, count_text};
+///
+/// # #[cfg(feature = "tiktoken")]
+/// assert_eq!(count_text("2 + 2 = 4", Encoding::Cl100kBase), 7);
+/// ```
+#[must_use]
+pub fn count_text(text: &str, encoding: Encoding) -> u64 {
+    encoding.count(text)
 }

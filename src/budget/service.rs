@@ -1,0 +1,103 @@
+//! The service.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::StatusCode;
+use tower::ServiceExt;
+use tower_service::Service;
+
+use super::tap::{Bill, Tap};
+use super::{BudgetLayer, Ticket};
+use crate::BoxError;
+use crate::call::{Call, Reply, ReplyBody};
+use crate::price::Usd;
+use crate::receipt;
+
+/// Holds calls to a budget; made by [`BudgetLayer`].
+///
+/// **Always ready**: a refusal needs no inner service, so it neither waits for one nor takes a permit. A load shedder
+/// above it sees no back-pressure. Streams pass as they come; a tap settles the call when the body ends.
+#[derive(Clone, Debug)]
+pub struct Budgeted<S> {
+    inner: S,
+    layer: BudgetLayer,
+}
+
+impl<S> Budgeted<S> {
+    /// This budget in front of `inner`.
+    pub fn new(inner: S, layer: BudgetLayer) -> Self {
+        Self { inner, layer }
+    }
+}
+
+impl<S> Service<Call> for Budgeted<S>
+where
+    S: Service<Call, Response = Reply> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+{
+    type Response = Reply;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Reply, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let ticket = match self.layer.budget().reserve(&call) {
+            Ok(ticket) => ticket,
+            Err(refusal) => return Box::pin(std::future::ready(Err(refusal.into()))),
+        };
+        note(&call, &ticket);
+        let (mut inner, layer) = (self.inner.clone(), self.layer.clone());
+        Box::pin(async move {
+            let mut ticket = ticket;
+            let bill = Bill::of(&call);
+            // Until the inner service takes the call nothing is sent, and a dropped ticket is released.
+            let ready = inner.ready().await.map_err(Into::into)?;
+            ticket.dispatch();
+            match ready.call(call).await.map_err(Into::into) {
+                Ok(reply) => Ok(settle(reply, ticket, bill)),
+                Err(error) if layer.nothing_sent(&error) => {
+                    ticket.release();
+                    Err(error)
+                }
+                Err(error) => {
+                    ticket.settle(None);
+                    Err(error)
+                }
+            }
+        })
+    }
+}
+
+fn note(call: &Call, ticket: &Ticket) {
+    let said = match (ticket.worst(), ticket.is_over_limit()) {
+        (None, _) => "let through without a price",
+        (Some(_), true) => "over the spending limit",
+        (Some(_), false) => return,
+    };
+    receipt::note(call, |receipt| receipt.notes.push(said));
+}
+
+/// Settles a whole reply now and a stream at its end.
+fn settle(reply: Reply, ticket: Ticket, bill: Bill) -> Reply {
+    if !reply.status().is_success() {
+        ticket.settle(free(reply.status()).then_some(Usd::ZERO));
+        return reply;
+    }
+    if let Some(bytes) = reply.body().complete() {
+        bill.settle(&bill.read(reply.headers(), &bytes), ticket);
+        return reply;
+    }
+    let (parts, body) = reply.into_parts();
+    let tap = Tap::new(body, &parts.headers, ticket, bill);
+    Reply::from_parts(parts, ReplyBody::stream(tap))
+}
+
+/// A refusal costs nothing. After a time-out or a bad gateway the provider may have done the work all the same.
+fn free(status: StatusCode) -> bool {
+    !matches!(status.as_u16(), 408 | 499 | 502 | 504 | 520..=524)
+}

@@ -1,0 +1,510 @@
+//! One upstream call that any number of identical callers share.
+//!
+//! The call runs in a task of its own into an append-only log of its frames; everybody, the caller who caused it
+//! included, only reads that log from the start. So callers may come, leave, or join in the middle of a stream: the
+//! call goes on and is paid once. A caller that leaves takes nothing with it, and one that is slow slows nobody.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+use tokio::sync::watch;
+
+use super::key::CacheKey;
+use crate::call::{Reply, ReplyBody};
+use crate::{BoxError, Error, Kind};
+
+/// Which calls are one flight: the same key in the same epoch. A purge begins a new epoch, so nobody who calls
+/// after it joins a flight from before.
+pub(super) type FlightKey = (CacheKey, u64);
+
+/// All flights of a cache.
+#[derive(Clone, Default)]
+pub(super) struct Flights(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    map: Mutex<HashMap<FlightKey, Arc<Flight>>>,
+    next: AtomicU64,
+}
+
+/// What a flight may hold and how long it outlives its callers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Callers of one flight; one more makes its own call.
+    pub(super) max_callers: usize,
+    /// Bytes of one reply that are kept for joiners and for storing.
+    pub(super) max_bytes: usize,
+    /// How long a flight goes on after its last caller has left.
+    pub(super) orphan_grace: Duration,
+}
+
+/// One upstream call in progress.
+struct Flight {
+    id: u64,
+    log: Mutex<Log>,
+    /// Ticks when the log changed. Its receivers are the callers.
+    tick: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Log {
+    head: Option<Head>,
+    frames: Vec<Bytes>,
+    /// Frames before this one have been read by everybody and were let go, after the log outgrew its bound.
+    base: usize,
+    /// How far each caller has read; only kept up once the log has outgrown its bound.
+    read: HashMap<u64, usize>,
+    kept_bytes: usize,
+    end: Option<Result<(), Error>>,
+}
+
+#[derive(Clone)]
+struct Head {
+    parts: Arc<http::response::Parts>,
+    /// False for a reply that was complete when it came: it is handed on complete.
+    stream: bool,
+}
+
+/// What a caller gets.
+pub(super) enum Role {
+    /// This caller has to start the call; the others wait for it.
+    Lead(Lead, Seat),
+    /// The call is already under way.
+    Join(Seat),
+    /// Too many callers wait already.
+    Full,
+}
+
+/// A caller's place at a flight.
+pub(super) struct Seat {
+    flight: Arc<Flight>,
+    tick: watch::Receiver<u64>,
+    id: u64,
+    at: usize,
+}
+
+/// The duty to run the call and to publish what comes. Dropping it unfinished tells every caller that it failed.
+pub(super) struct Lead {
+    flights: Flights,
+    key: FlightKey,
+    flight: Arc<Flight>,
+}
+
+impl Flights {
+    /// Joins the flight of this key, or begins it.
+    pub(super) fn join_or_lead(&self, key: FlightKey, limits: &Limits) -> Role {
+        let mut map = self.map();
+        if let Some(flight) = map.get(&key) {
+            if flight.tick.receiver_count() >= limits.max_callers {
+                return Role::Full;
+            }
+            return Role::Join(self.seat(flight));
+        }
+        let flight = Arc::new(Flight {
+            id: self.0.next.fetch_add(1, Ordering::Relaxed),
+            log: Mutex::default(),
+            tick: watch::Sender::new(0),
+        });
+        let seat = self.seat(&flight);
+        map.insert(key, flight.clone());
+        drop(map);
+        Role::Lead(Lead { flights: self.clone(), key, flight }, seat)
+    }
+
+    /// Flights in progress.
+    pub(super) fn len(&self) -> usize {
+        self.map().len()
+    }
+
+    fn seat(&self, flight: &Arc<Flight>) -> Seat {
+        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let tick = flight.tick.subscribe();
+        flight.log().read.insert(id, 0);
+        Seat { flight: flight.clone(), tick, id, at: 0 }
+    }
+
+    /// Takes a flight off the map, unless another one took its place.
+    fn unlink(&self, key: &FlightKey, id: u64) {
+        let mut map = self.map();
+        if map.get(key).is_some_and(|flight| flight.id == id) {
+            map.remove(key);
+        }
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<FlightKey, Arc<Flight>>> {
+        self.0.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Flights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flights").field("len", &self.len()).finish()
+    }
+}
+
+impl Flight {
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, write: impl FnOnce(&mut Log)) {
+        write(&mut self.log());
+        self.tick.send_modify(|tick| *tick = tick.wrapping_add(1));
+    }
+}
+
+/// What a reply was, for the one who stores it.
+pub(super) struct Recorded {
+    /// Status, headers, extensions.
+    pub(super) parts: Arc<http::response::Parts>,
+    /// All bytes; `None` when they outgrew the bound.
+    pub(super) body: Option<Bytes>,
+    /// Lengths of the frames of a stream; `None` for a complete reply.
+    pub(super) frames: Option<Arc<[u32]>>,
+}
+
+impl Lead {
+    /// Runs the call to its end. `watch` sees each frame of a stream as it passes; `store` is called with a reply
+    /// that ended cleanly, before anybody learns that it ended, so that whoever calls next finds it stored.
+    pub(super) async fn run<F>(
+        self,
+        call: F,
+        limits: Limits,
+        mut watch: impl FnMut(&[u8]) + Send,
+        store: impl FnOnce(Recorded) + Send,
+    ) where
+        F: Future<Output = Result<Reply, BoxError>> + Send,
+    {
+        let flight = self.flight.clone();
+        let sent = tokio::select! {
+            sent = call => sent,
+            () = flight.abandoned(limits.orphan_grace) => return,
+        };
+        let reply = match sent {
+            Ok(reply) => reply,
+            Err(error) => return self.end(Err(shared(error))),
+        };
+        let (parts, mut body) = reply.into_parts();
+        let parts = Arc::new(parts);
+        if let Some(bytes) = body.complete() {
+            store(Recorded { parts: parts.clone(), body: Some(bytes.clone()), frames: None });
+            flight.publish(|log| {
+                log.head = Some(Head { parts, stream: false });
+                log.frames.push(bytes);
+            });
+            return self.end(Ok(()));
+        }
+        flight.publish(|log| log.head = Some(Head { parts: parts.clone(), stream: true }));
+        let mut bounded = false;
+        loop {
+            let frame = tokio::select! {
+                frame = body.frame() => frame,
+                () = flight.abandoned(limits.orphan_grace) => return,
+            };
+            match frame {
+                None => break,
+                Some(Err(error)) => return self.end(Err(shared(error))),
+                Some(Ok(frame)) => {
+                    // Trailers say nothing an AI API's client reads; only data is kept and passed on.
+                    let Ok(data) = frame.into_data() else { continue };
+                    watch(&data);
+                    let mut over = false;
+                    flight.publish(|log| {
+                        log.kept_bytes += data.len();
+                        log.frames.push(data);
+                        over = log.kept_bytes > limits.max_bytes;
+                    });
+                    if over {
+                        if !bounded {
+                            // Nobody can join any more: the start is about to be let go.
+                            self.flights.unlink(&self.key, flight.id);
+                            bounded = true;
+                        }
+                        flight.room(limits.max_bytes).await;
+                    }
+                }
+            }
+        }
+        if !bounded {
+            let (frames, body) = {
+                let log = flight.log();
+                let lens = log.frames.iter().map(|frame| u32::try_from(frame.len()).unwrap_or(u32::MAX));
+                (lens.collect(), log.frames.concat().into())
+            };
+            store(Recorded { parts, body: Some(body), frames: Some(frames) });
+        } else {
+            store(Recorded { parts, body: None, frames: None });
+        }
+        self.end(Ok(()));
+    }
+
+    fn end(&self, how: Result<(), Error>) {
+        // Off the map first: whoever comes now finds the stored answer or starts afresh, and a failure is shared
+        // only with those who were there.
+        self.flights.unlink(&self.key, self.flight.id);
+        self.flight.publish(|log| {
+            log.end.get_or_insert(how);
+        });
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        // A no-op after `end`. It speaks when the task panicked, was aborted, or was left by all callers.
+        self.end(Err(Error::new(
+            Kind::Upstream,
+            "the shared upstream call ended without an answer",
+            "call again; the next call starts afresh",
+        )));
+    }
+}
+
+impl Flight {
+    /// Resolves once nobody has been listening for `grace`.
+    async fn abandoned(&self, grace: Duration) {
+        loop {
+            self.tick.closed().await;
+            tokio::time::sleep(grace).await;
+            if self.tick.is_closed() {
+                return;
+            }
+        }
+    }
+
+    /// Lets go of what everybody has read, and waits while the slowest caller is more than `max_bytes` behind.
+    async fn room(&self, max_bytes: usize) {
+        let mut wait = Duration::from_millis(1);
+        loop {
+            {
+                let mut log = self.log();
+                let slowest = log.read.values().copied().min().unwrap_or(usize::MAX);
+                while log.base < slowest.min(log.frames.len()) {
+                    let at = log.base;
+                    let gone = std::mem::take(&mut log.frames[at]);
+                    log.kept_bytes -= gone.len();
+                    log.base += 1;
+                }
+                if log.kept_bytes <= max_bytes {
+                    return;
+                }
+            }
+            // A reply over the bound is rare and its slowest reader sets the pace; a short sleep is plain and enough.
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Seat {
+    /// Waits for the reply's head; a reply that came complete is handed on complete.
+    pub(super) async fn reply(mut self) -> Result<Reply, BoxError> {
+        loop {
+            self.tick.mark_unchanged();
+            {
+                let log = self.flight.log();
+                match (&log.head, &log.end) {
+                    (Some(head), end) if head.stream || end.is_some() => {
+                        let head = head.clone();
+                        let bytes = (!head.stream).then(|| log.frames.concat());
+                        drop(log);
+                        let body = match bytes {
+                            Some(bytes) => ReplyBody::full(bytes),
+                            None => ReplyBody::stream(FlightBody::new(self)),
+                        };
+                        return Ok(Reply::from_parts(http::response::Parts::clone(&head.parts), body));
+                    }
+                    (_, Some(Err(error))) => return Err(error.clone().into()),
+                    _ => {}
+                }
+            }
+            // The sender lives in the flight, which this seat holds; `changed` cannot fail.
+            let _ = self.tick.changed().await;
+        }
+    }
+
+    /// The next frame: `None` while there is none yet.
+    fn next(&mut self) -> Option<Option<Result<Bytes, Error>>> {
+        self.tick.mark_unchanged();
+        let mut log = self.flight.log();
+        if let Some(frame) = log.frames.get(self.at) {
+            let frame = frame.clone();
+            self.at += 1;
+            log.read.insert(self.id, self.at);
+            return Some(Some(Ok(frame)));
+        }
+        match &log.end {
+            None => None,
+            Some(Ok(())) => Some(None),
+            Some(Err(error)) => Some(Some(Err(error.clone()))),
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.flight.log().read.remove(&self.id);
+    }
+}
+
+type Waiting = Pin<Box<dyn Future<Output = Seat> + Send>>;
+
+/// The body of a streamed reply: the flight's log from its start, then live.
+struct FlightBody {
+    seat: Option<Seat>,
+    waiting: Option<Waiting>,
+}
+
+impl FlightBody {
+    fn new(seat: Seat) -> Self {
+        Self { seat: Some(seat), waiting: None }
+    }
+}
+
+impl Body for FlightBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        loop {
+            if let Some(waiting) = &mut self.waiting {
+                match waiting.as_mut().poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(seat) => {
+                        self.waiting = None;
+                        self.seat = Some(seat);
+                    }
+                }
+            }
+            let Some(mut seat) = self.seat.take() else { return Poll::Ready(None) };
+            match seat.next() {
+                Some(None) => return Poll::Ready(None),
+                Some(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+                Some(Some(Ok(bytes))) => {
+                    self.seat = Some(seat);
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
+                None => {
+                    self.waiting = Some(Box::pin(async move {
+                        let _ = seat.tick.changed().await;
+                        seat
+                    }));
+                }
+            }
+        }
+    }
+}
+
+/// An error that many callers can hold: ours as it is, another one as the source of ours.
+fn shared(error: BoxError) -> Error {
+    match Error::find(&*error) {
+        Some(ours) => ours.clone(),
+        None => Error::caused_by(
+            Kind::Upstream,
+            "the upstream call failed",
+            "see the source of this error; calling again starts a new one",
+            error,
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    const LIMITS: Limits =
+        Limits { max_callers: 10_000, max_bytes: 1 << 20, orphan_grace: Duration::from_millis(20) };
+
+    fn key() -> FlightKey {
+        (CacheKey::from_bytes([7; 32]), 0)
+    }
+
+    async fn run(lead: Lead, call: impl Future<Output = Result<Reply, BoxError>> + Send + 'static) {
+        lead.run(call, LIMITS, |_| {}, |_| {}).await;
+    }
+
+    #[tokio::test]
+    async fn ten_thousand_callers_make_one_call() {
+        let (flights, calls) = (Flights::default(), Arc::new(AtomicUsize::new(0)));
+        let mut callers = Vec::new();
+        for _ in 0..10_000 {
+            let seat = match flights.join_or_lead(key(), &LIMITS) {
+                Role::Lead(lead, seat) => {
+                    let calls = calls.clone();
+                    tokio::spawn(run(lead, async move {
+                        calls.fetch_add(1, Ordering::SeqCst);
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        Ok(Reply::new("answer".into()))
+                    }));
+                    seat
+                }
+                Role::Join(seat) => seat,
+                Role::Full => panic!("the bound is not reached"),
+            };
+            callers.push(tokio::spawn(seat.reply()));
+        }
+        for caller in callers {
+            let reply = caller.await.unwrap().unwrap();
+            assert_eq!(reply.into_body().complete().unwrap(), "answer");
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), 1, "identical callers made more than one call");
+        assert_eq!(flights.len(), 0, "a flight was left on the map");
+    }
+
+    #[tokio::test]
+    async fn a_flight_whose_task_panics_tells_its_callers_and_leaves_the_map() {
+        let flights = Flights::default();
+        let Role::Lead(lead, seat) = flights.join_or_lead(key(), &LIMITS) else { panic!("the first leads") };
+        let task = tokio::spawn(run(lead, async { panic!("upstream code broke") }));
+        let error = seat.reply().await.unwrap_err();
+        assert_eq!(Error::find(&*error).map(Error::kind), Some(Kind::Upstream));
+        assert!(task.await.is_err());
+        assert_eq!(flights.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_flight_left_by_all_ends_after_the_grace_time() {
+        let flights = Flights::default();
+        let Role::Lead(lead, seat) = flights.join_or_lead(key(), &LIMITS) else { panic!("the first leads") };
+        let task = tokio::spawn(run(lead, std::future::pending()));
+        drop(seat);
+        task.await.unwrap();
+        assert_eq!(flights.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_late_joiner_gets_a_stream_from_its_start() {
+        let flights = Flights::default();
+        let Role::Lead(lead, first) = flights.join_or_lead(key(), &LIMITS) else { panic!("the first leads") };
+        let (tx, rx) = tokio::sync::mpsc::channel::<Bytes>(1);
+        let body = ReplyBody::stream(http_body_util::StreamBody::new(futures_util::stream::unfold(
+            rx,
+            |mut rx| async {
+                let frame = rx.recv().await?;
+                Some((Ok::<_, BoxError>(Frame::data(frame)), rx))
+            },
+        )));
+        tokio::spawn(run(lead, async { Ok(Reply::new(body)) }));
+        tx.send("one ".into()).await.unwrap();
+        let mut first = first.reply().await.unwrap().into_body();
+        assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "one ");
+        let Role::Join(late) = flights.join_or_lead(key(), &LIMITS) else { panic!("the flight is under way") };
+        let late = tokio::spawn(async { late.reply().await.unwrap().into_body().bytes().await.unwrap() });
+        tx.send("two".into()).await.unwrap();
+        drop(tx);
+        assert_eq!(first.bytes().await.unwrap(), "two");
+        assert_eq!(late.await.unwrap(), "one two");
+    }
+}

@@ -1,0 +1,370 @@
+//! The identity of a call: the full 32 bytes of a keyed hash over all that may change the answer.
+//!
+//! A key that forgets a field serves a wrong answer, and lists of fields to include have always forgotten one. So
+//! everything is in the key (each body field, known or not, the endpoint, the headers that steer an API), except
+//! what is known not to change the answer, named by exact path. Who asks is not data in the hash but its **key**:
+//! two scopes cannot meet.
+//!
+//! # Example
+//! ```
+//! use thrifty::cache::{Keyer, Secret};
+//! use thrifty::call::{Call, Scope};
+//!
+//! let keyer = Keyer::new(&Secret::random());
+//! let url = "https://api.openai.com/v1/chat/completions";
+//! let key = |body: &'static str| keyer.key(&Call::post(url, body), &Scope::credential(), &[]).unwrap();
+//! assert!(key(r#"{"model":"m","messages":[],"top_p":1}"#) == key(r#"{"top_p":1.0, "messages":[], "model":"m"}"#));
+//! assert!(key(r#"{"model":"m","messages":[],"top_p":1}"#) != key(r#"{"model":"m","messages":[]}"#));
+//! ```
+//! # A scope of your own, and a header that changes the answer
+//! ```
+//! use http::header::HeaderName;
+//! use thrifty::cache::{Keyer, Secret};
+//! use thrifty::call::{Call, Scope};
+//!
+//! let keyer = Keyer::new(&Secret::from_bytes([7; 32]));
+//! let call = Call::post("https://api.openai.com/v1/chat/completions", r#"{"model":"m","messages":[]}"#);
+//! let vary = [HeaderName::from_static("x-guard-rails")];
+//! let (ann, bob) = (Scope::tenant("ann"), Scope::tenant("bob"));
+//! assert!(keyer.key(&call, &ann, &vary).unwrap() != keyer.key(&call, &bob, &vary).unwrap());
+//! ```
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::OnceLock;
+
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, HOST, HeaderName};
+
+use super::canon::{self, Paths, Sink};
+use super::secret::Secret;
+use crate::call::{Call, Dialect, Scope};
+
+/// Version of what is in a key. Part of every key.
+const SCHEMA: u8 = 1;
+
+/// The identity of a call within a scope. Never shortened, never shown: a visible key tells who asked what.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CacheKey([u8; 32]);
+
+impl CacheKey {
+    /// The bytes. Do not log them; see [`Keyer::fingerprint`].
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The half that locates an entry on disk, where the whole key is compared.
+    #[cfg(feature = "disk")]
+    pub(super) fn locator(&self) -> [u8; 16] {
+        let mut half = [0; 16];
+        half.copy_from_slice(&self.0[..16]);
+        half
+    }
+}
+
+impl Hash for CacheKey {
+    /// A key is a keyed hash already, so eight of its bytes are enough for a table.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    }
+}
+
+impl fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CacheKey")
+    }
+}
+
+/// Why a call goes past the cache: neither looked up nor stored. A word for logs and `Cache-Status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Bypass(pub &'static str);
+
+impl fmt::Display for Bypass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// Makes keys. Cheap to clone. See the [module docs](crate::cache).
+#[derive(Clone)]
+pub struct Keyer {
+    root: [u8; 32],
+    credentials: [u8; 32],
+    tags: [u8; 32],
+    logs: [u8; 32],
+    entries: [u8; 32],
+}
+
+impl fmt::Debug for Keyer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keyer")
+    }
+}
+
+/// Tags of the fields of a transcript. The scope has its own transcript, hence its own numbers.
+mod field {
+    pub(super) const ORIGIN: u8 = 16;
+    pub(super) const DIALECT: u8 = 17;
+    pub(super) const METHOD: u8 = 18;
+    pub(super) const PATH: u8 = 19;
+    pub(super) const QUERY: u8 = 20;
+    pub(super) const HEADER: u8 = 21;
+    pub(super) const VALUE: u8 = 22;
+    pub(super) const STREAM: u8 = 23;
+    pub(super) const STREAM_OPTIONS: u8 = 24;
+    pub(super) const POLICY: u8 = 25;
+    pub(super) const RAW: u8 = 26;
+    pub(super) const SCOPE: u8 = 27;
+    pub(super) const CREDENTIAL: u8 = 28;
+    pub(super) const NO_CREDENTIAL: u8 = 29;
+}
+
+/// Headers that steer an API and are always in the key.
+const STEERING: [HeaderName; 5] = [
+    HeaderName::from_static("anthropic-version"),
+    HeaderName::from_static("anthropic-beta"),
+    HeaderName::from_static("openai-beta"),
+    HeaderName::from_static("openai-organization"),
+    HeaderName::from_static("openai-project"),
+];
+
+/// A list whose order and repetition mean nothing.
+const SET: HeaderName = HeaderName::from_static("anthropic-beta");
+
+/// Headers that hold a credential, in sorted order.
+const CREDENTIALS: [HeaderName; 4] = [
+    HeaderName::from_static("api-key"),
+    AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
+
+impl Keyer {
+    /// A maker of keys of this deployment.
+    #[must_use]
+    pub fn new(secret: &Secret) -> Self {
+        let root = secret.derive("thrifty 2026-11 cache root v1");
+        Self {
+            root,
+            credentials: blake3::derive_key("thrifty 2026-11 cache credential v1", &root),
+            tags: blake3::derive_key("thrifty 2026-11 cache scope tag v1", &root),
+            logs: blake3::derive_key("thrifty 2026-11 cache log fingerprint v1", &root),
+            entries: blake3::derive_key("thrifty 2026-11 cache entry mac v1", &root),
+        }
+    }
+
+    /// The key of `call` as it goes out, for whoever is in `scope`. Values of the `vary` headers count too.
+    ///
+    /// # Errors
+    /// [`Bypass`] when the call may not be cached, its body has no canonical form, or its credential is a signature
+    /// that never repeats (AWS SigV4) and no other scope is given.
+    pub fn key(&self, call: &Call, scope: &Scope, vary: &[HeaderName]) -> Result<CacheKey, Bypass> {
+        if is_signed(&call.parts.headers) && scope.parts().1.is_empty() {
+            return Err(Bypass("signed-credential"));
+        }
+        let mut sink = Sink::new(blake3::Hasher::new_keyed(&self.scope_key(call, scope)), call.doc.bytes().len());
+        sink.raw(&[SCHEMA, canon::VERSION]);
+        head(&mut sink, call, vary);
+        let body = call.doc.bytes();
+        if body.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte != b'{') {
+            return Err(Bypass("not-an-object"));
+        }
+        canon::encode(body, excluded(call.dialect), &mut sink)?;
+        // Which kind of answer is asked for, until one entry serves both kinds.
+        sink.head(field::STREAM, usize::from(call.wants_stream()));
+        if let Some(options) = call.doc.some("stream_options") {
+            sink.head(field::STREAM_OPTIONS, 1);
+            canon::encode(options.as_bytes(), &Paths::new(&[]), &mut sink)?;
+        }
+        if let Some(reason) = call.format().bypass(call) {
+            return Err(Bypass(reason));
+        }
+        Ok(CacheKey(sink.finish()))
+    }
+
+    /// The key of the exact bytes of `call` under `policy`, the hash of all settings that decide what is sent for
+    /// it. The body is not looked into. Equal aliases mean equal calls; the reverse does not hold.
+    #[must_use]
+    pub fn alias(&self, call: &Call, scope: &Scope, vary: &[HeaderName], policy: &[u8; 32]) -> CacheKey {
+        let key = blake3::derive_key("thrifty 2026-11 cache alias v1", &self.scope_key(call, scope));
+        let body = call.doc.bytes();
+        let mut sink = Sink::new(blake3::Hasher::new_keyed(&key), body.len());
+        sink.raw(&[SCHEMA, canon::VERSION]);
+        sink.field(field::POLICY, policy);
+        head(&mut sink, call, vary);
+        sink.field(field::RAW, body);
+        CacheKey(sink.finish())
+    }
+
+    /// Locates what belongs to the scope of `call`, for purging it. Tells nothing about who that is.
+    #[must_use]
+    pub fn scope_tag(&self, call: &Call, scope: &Scope) -> [u8; 16] {
+        let mut tag = [0; 16];
+        tag.copy_from_slice(&self.scope_hash(&self.tags, call, scope)[..16]);
+        tag
+    }
+
+    /// Sixteen hexadecimal digits that stand for a key in logs and on the command line. Nobody without the secret
+    /// can tell from them whether a call was made.
+    #[must_use]
+    pub fn fingerprint(&self, key: &CacheKey) -> String {
+        let hash = blake3::keyed_hash(&self.logs, &key.0);
+        hash.as_bytes()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The key that authenticates stored entries.
+    #[must_use]
+    pub fn mac_key(&self) -> [u8; 32] {
+        self.entries
+    }
+
+    fn scope_key(&self, call: &Call, scope: &Scope) -> [u8; 32] {
+        self.scope_hash(&self.root, call, scope)
+    }
+
+    fn scope_hash(&self, key: &[u8; 32], call: &Call, scope: &Scope) -> [u8; 32] {
+        let (kind, name, by_credential) = scope.parts();
+        let mut sink = Sink::new(blake3::Hasher::new_keyed(key), 0);
+        sink.raw(&[SCHEMA, kind]);
+        sink.field(field::SCOPE, name.as_bytes());
+        if by_credential {
+            // A signature differs from call to call, so a named tenant is told by name alone.
+            match self.credential(call, !name.is_empty()) {
+                Some(fingerprint) => sink.field(field::CREDENTIAL, &fingerprint),
+                None => {
+                    sink.head(field::NO_CREDENTIAL, 0);
+                    origin(&mut sink, call);
+                }
+            }
+        }
+        sink.finish()
+    }
+
+    /// Keyed hash of all credentials of the call, if it has one.
+    fn credential(&self, call: &Call, skip_signature: bool) -> Option<[u8; 32]> {
+        let (mut sink, mut found) = (Sink::new(blake3::Hasher::new_keyed(&self.credentials), 0), false);
+        for name in &CREDENTIALS {
+            for value in call.parts.headers.get_all(name) {
+                if skip_signature && name == AUTHORIZATION && is_signature(value.as_bytes()) {
+                    continue;
+                }
+                found = true;
+                sink.field(field::HEADER, name.as_str().as_bytes());
+                sink.field(field::VALUE, value.as_bytes());
+            }
+        }
+        for value in query(call).filter_map(|pair| pair.strip_prefix("key=")) {
+            found = true;
+            sink.field(field::QUERY, value.as_bytes());
+        }
+        found.then(|| sink.finish())
+    }
+}
+
+fn is_signed(headers: &HeaderMap) -> bool {
+    headers.get_all(AUTHORIZATION).iter().any(|value| is_signature(value.as_bytes()))
+}
+
+/// AWS Signature Version 4 (and 4A): new for each request, and the key id in it is no secret.
+fn is_signature(value: &[u8]) -> bool {
+    value.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"AWS4-"))
+}
+
+fn query(call: &Call) -> impl Iterator<Item = &str> {
+    call.parts.uri.query().into_iter().flat_map(|query| query.split('&'))
+}
+
+/// Where the call goes, what for, and under which conditions.
+fn head(sink: &mut Sink, call: &Call, vary: &[HeaderName]) {
+    sink.field(field::DIALECT, call.dialect.name().as_bytes());
+    sink.field(field::METHOD, call.parts.method.as_str().as_bytes());
+    origin(sink, call);
+    sink.field(field::PATH, call.parts.uri.path().as_bytes());
+    for pair in query(call).filter(|pair| !pair.starts_with("key=")) {
+        sink.field(field::QUERY, pair.as_bytes());
+    }
+    for name in &STEERING {
+        header(sink, call, name);
+    }
+    let mut vary: Vec<&HeaderName> = vary.iter().filter(|name| !STEERING.contains(name)).collect();
+    vary.sort_unstable_by_key(|name| name.as_str());
+    vary.dedup();
+    for name in vary {
+        header(sink, call, name);
+    }
+}
+
+/// A header and its values, in order; nothing if it is absent.
+fn header(sink: &mut Sink, call: &Call, name: &HeaderName) {
+    let values = call.parts.headers.get_all(name).iter().map(|value| value.as_bytes());
+    let items: Vec<&[u8]> = if *name == SET {
+        let items = values.flat_map(|value| value.split(|byte| *byte == b','));
+        let mut items: Vec<_> = items.map(<[u8]>::trim_ascii).filter(|item| !item.is_empty()).collect();
+        items.sort_unstable();
+        items.dedup();
+        items
+    } else {
+        values.collect()
+    };
+    if !items.is_empty() {
+        sink.field(field::HEADER, name.as_str().as_bytes());
+        sink.head(field::VALUE, items.len());
+        items.iter().for_each(|item| sink.field(field::VALUE, item));
+    }
+}
+
+/// Scheme, host and port. A call without them has those of its `host` header.
+fn origin(sink: &mut Sink, call: &Call) {
+    let uri = &call.parts.uri;
+    let scheme = uri.scheme_str().unwrap_or_default();
+    let port = uri.port_u16().or(match scheme {
+        "https" => Some(443),
+        "http" => Some(80),
+        _ => None,
+    });
+    sink.field(field::ORIGIN, scheme.as_bytes());
+    match uri.host() {
+        Some(host) => sink.field(field::ORIGIN, host.to_ascii_lowercase().as_bytes()),
+        None => {
+            let host = call.parts.headers.get(HOST).map(|host| host.as_bytes().to_ascii_lowercase());
+            sink.field(field::ORIGIN, &host.unwrap_or_default());
+        }
+    }
+    sink.head(field::ORIGIN, port.map_or(0, usize::from));
+}
+
+/// What each format leaves out, taken apart once.
+fn excluded(dialect: Dialect) -> &'static Paths<'static> {
+    static PATHS: [OnceLock<Paths<'static>>; Dialect::ALL.len()] =
+        [const { OnceLock::new() }; Dialect::ALL.len()];
+    let at = Dialect::ALL.iter().position(|other| *other == dialect).unwrap_or(0);
+    PATHS[at].get_or_init(|| Paths::new(Dialect::ALL[at].format().excluded()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_leaves_out_less_than_the_walk_can_hold() {
+        for dialect in Dialect::ALL {
+            assert!(dialect.format().excluded().len() <= Paths::MOST, "{dialect}");
+        }
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let keyer = Keyer::new(&Secret::from_bytes([9; 32]));
+        let key = CacheKey::from_bytes([0xcd; 32]);
+        assert_eq!(format!("{keyer:?} {key:?}"), "Keyer CacheKey");
+        let fingerprint = keyer.fingerprint(&key);
+        assert_eq!(fingerprint.len(), 16);
+        assert!(!fingerprint.contains("cdcd"), "a fingerprint is no part of the key");
+    }
+}

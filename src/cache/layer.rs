@@ -1,0 +1,379 @@
+//! Settings of the cache, and the handle on what its services share.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::HeaderName;
+use tower_layer::Layer;
+
+use super::entry::Entry;
+use super::flight::{Flights, Limits};
+use super::key::{CacheKey, Keyer};
+use super::recall::Aliases;
+use super::secret::Secret;
+use super::service::Cache;
+use super::store::{Memory, Tiers};
+use crate::Error;
+use crate::call::{Call, Options, Scope};
+use crate::clock::{Clock, SystemClock};
+use crate::price::PriceTable;
+
+/// Serves repeated calls from memory or disk. Clones, and all services made from them, share one cache.
+///
+/// See the [module docs](crate::cache).
+#[derive(Clone, Debug)]
+pub struct CacheLayer {
+    core: Arc<Core>,
+}
+
+/// What all services of one cache share.
+pub(super) struct Core {
+    pub(super) keyer: Keyer,
+    pub(super) tiers: Tiers,
+    pub(super) flights: Flights,
+    pub(super) limits: Limits,
+    pub(super) aliases: Aliases,
+    pub(super) scope: Scope,
+    pub(super) vary: Vec<HeaderName>,
+    pub(super) ttl: Duration,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) prices: Arc<PriceTable>,
+    /// Purges so far. A flight remembers the number at its start and stores nothing if it has changed since.
+    pub(super) epoch: AtomicU64,
+    pub(super) counters: Counters,
+}
+
+impl CacheLayer {
+    /// A cache in memory only, of 64 MiB, scoped by credential.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self::builder().build_memory_only()
+    }
+
+    /// Settings, to be changed.
+    #[must_use]
+    pub fn builder() -> CacheBuilder {
+        CacheBuilder::default()
+    }
+
+    /// Looks after the cache from outside the stack: figures, purge, flush.
+    #[must_use]
+    pub fn handle(&self) -> CacheHandle {
+        CacheHandle { core: self.core.clone() }
+    }
+
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+}
+
+impl<S> Layer<S> for CacheLayer {
+    type Service = Cache<S>;
+
+    fn layer(&self, inner: S) -> Cache<S> {
+        Cache::new(inner, self.core.clone())
+    }
+}
+
+/// Settings of a [`CacheLayer`].
+#[derive(Debug)]
+#[must_use]
+pub struct CacheBuilder {
+    memory_bytes: u64,
+    disk: Option<PathBuf>,
+    disk_bytes: u64,
+    ttl: Duration,
+    scope: Scope,
+    vary: Vec<HeaderName>,
+    secret: Option<Secret>,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    prices: Option<Arc<PriceTable>>,
+}
+
+impl Default for CacheBuilder {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 64 << 20,
+            disk: None,
+            disk_bytes: 1 << 30,
+            ttl: Duration::from_secs(24 * 3600),
+            scope: Scope::default(),
+            vary: Vec::new(),
+            secret: None,
+            limits: Limits {
+                max_callers: 10_000,
+                max_bytes: 16 << 20,
+                orphan_grace: Duration::from_secs(30),
+            },
+            clock: Arc::new(SystemClock),
+            prices: None,
+        }
+    }
+}
+
+impl CacheBuilder {
+    /// Sets the bound of the memory tier in bytes, keys and fixed costs included.
+    ///
+    /// Default: 64 MiB, some ten thousand answers.
+    pub fn memory_bytes(mut self, bytes: u64) -> Self {
+        self.memory_bytes = bytes;
+        self
+    }
+
+    /// Keeps answers in this file too, so that they survive a restart. It is made if it does not exist.
+    ///
+    /// Default: none. One process owns a file at a time; a second one runs without the disk tier and says so once.
+    /// Trouble with the file never fails a call: the tier steps aside.
+    #[cfg(feature = "disk")]
+    pub fn disk(mut self, path: impl Into<PathBuf>) -> Self {
+        self.disk = Some(path.into());
+        self
+    }
+
+    /// Sets the bound of the file's length in bytes. Live data settles at about half of it.
+    ///
+    /// Default: 1 GiB.
+    #[cfg(feature = "disk")]
+    pub fn disk_bytes(mut self, bytes: u64) -> Self {
+        self.disk_bytes = bytes;
+        self
+    }
+
+    /// Sets how long an answer may be served again.
+    ///
+    /// Default: 24 hours. A model behind a floating name may change within a day, and most repeats come within the
+    /// hour, so a longer life adds risk and saves little.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// Sets who may share answers, for calls that do not say it themselves.
+    ///
+    /// Default: the credential. A [`Scope::shared`] cache logs its risk once.
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// Adds a request header that changes answers, and so has to be part of the key.
+    ///
+    /// Default: none besides the version, beta, organisation and project headers of the known APIs, which always
+    /// are.
+    pub fn vary_on(mut self, header: HeaderName) -> Self {
+        self.vary.push(header);
+        self
+    }
+
+    /// Sets the deployment secret that keys and stored answers are bound to.
+    ///
+    /// Default: 32 random bytes, kept beside the cache file with mode 0600, or in memory only without a file. Give
+    /// one if several machines shall read the same file after one another. A changed secret is an empty cache.
+    pub fn secret(mut self, secret: Secret) -> Self {
+        self.secret = Some(secret);
+        self
+    }
+
+    /// Sets how long an upstream call goes on after its last caller has left.
+    ///
+    /// Default: 30 seconds. The prompt is paid already, and a caller that ran into its own timeout often comes again.
+    pub fn orphan_grace(mut self, grace: Duration) -> Self {
+        self.limits.orphan_grace = grace;
+        self
+    }
+
+    /// Sets the largest reply that is stored, in bytes; a larger one is passed on and not kept.
+    ///
+    /// Default: 16 MiB.
+    pub fn largest_reply(mut self, bytes: usize) -> Self {
+        self.limits.max_bytes = bytes;
+        self
+    }
+
+    /// Sets the clock that decides freshness. Default: the system's.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Sets the prices an answer is valued at when it is stored. Default: the built-in table.
+    pub fn prices(mut self, prices: Arc<PriceTable>) -> Self {
+        self.prices = Some(prices);
+        self
+    }
+
+    /// The layer.
+    ///
+    /// # Errors
+    /// [`Kind::BadSetting`](crate::Kind::BadSetting) when a bound or the time to live is zero;
+    /// [`Kind::Store`](crate::Kind::Store) when the secret beside the cache file cannot be made or read. A cache file
+    /// that cannot be used is no error: the tier steps aside.
+    pub fn build(mut self) -> Result<CacheLayer, Error> {
+        if self.memory_bytes == 0 || self.disk_bytes == 0 {
+            return Err(Error::bad_setting(
+                "a cache of 0 bytes holds nothing",
+                "give a positive bound, or leave the cache layer out",
+            ));
+        }
+        if self.ttl.is_zero() {
+            return Err(Error::bad_setting(
+                "a time to live of 0 seconds serves nothing again",
+                "give at least a second, or leave the cache layer out",
+            ));
+        }
+        if self.secret.is_none()
+            && let Some(path) = &self.disk
+        {
+            self.secret = Some(Secret::beside(path)?);
+        }
+        Ok(self.build_checked())
+    }
+
+    fn build_memory_only(mut self) -> CacheLayer {
+        self.disk = None;
+        self.build_checked()
+    }
+
+    fn build_checked(self) -> CacheLayer {
+        if self.scope.is_shared() {
+            tracing::warn!("cached answers are shared between credentials, as the scope of the cache layer says");
+        }
+        let keyer = Keyer::new(&self.secret.unwrap_or_else(Secret::random));
+        let memory = Memory::new(self.memory_bytes);
+        #[cfg(feature = "disk")]
+        let tiers = {
+            use super::store::{Disk, DiskOptions};
+            let disk = self.disk.map(|path| {
+                let options = DiskOptions { max_bytes: self.disk_bytes, ..DiskOptions::default() };
+                Disk::open(&path, options, keyer.mac_key(), self.clock.clone())
+            });
+            Tiers::new(memory, disk)
+        };
+        #[cfg(not(feature = "disk"))]
+        let tiers = Tiers::new(memory);
+        CacheLayer {
+            core: Arc::new(Core {
+                keyer,
+                tiers,
+                flights: Flights::default(),
+                limits: self.limits,
+                aliases: Aliases::new(),
+                scope: self.scope,
+                vary: self.vary,
+                ttl: self.ttl,
+                clock: self.clock,
+                prices: self.prices.unwrap_or_else(PriceTable::builtin),
+                epoch: AtomicU64::new(0),
+                counters: Counters::default(),
+            }),
+        }
+    }
+}
+
+impl Core {
+    /// The scope of a call: its own, or the layer's.
+    pub(super) fn scope_of<'a>(&'a self, options: Option<&'a Options>) -> &'a Scope {
+        options.and_then(|options| options.scope.as_ref()).unwrap_or(&self.scope)
+    }
+
+    /// A fresh entry of the memory tier.
+    pub(super) fn from_memory(&self, key: &CacheKey) -> Option<Arc<Entry>> {
+        self.tiers.get_memory(key, self.clock.now_ms())
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("scope", &self.scope).field("ttl", &self.ttl).finish_non_exhaustive()
+    }
+}
+
+/// Looks after a cache from outside the stack. Clones are the same cache.
+#[derive(Clone, Debug)]
+pub struct CacheHandle {
+    core: Arc<Core>,
+}
+
+impl CacheHandle {
+    /// Figures since the layer was built.
+    #[must_use]
+    pub fn stats(&self) -> CacheStats {
+        let counters = &self.core.counters;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CacheStats {
+            memory_hits: get(&counters.memory_hits),
+            disk_hits: get(&counters.disk_hits),
+            misses: get(&counters.misses),
+            joined: get(&counters.joined),
+            bypassed: get(&counters.bypassed),
+            stored: get(&counters.stored),
+            not_stored: get(&counters.not_stored),
+            flights: self.core.flights.len() as u64,
+            memory_bytes: self.core.tiers.memory_bytes(),
+        }
+    }
+
+    /// Forgets the answer to this call, in every tier. True if its key could be made.
+    pub fn invalidate(&self, call: &Call) -> bool {
+        let scope = self.core.scope_of(Options::among(&call.parts.extensions));
+        let Ok(key) = self.core.keyer.key(call, scope, &self.core.vary) else { return false };
+        self.core.tiers.remove(&key);
+        true
+    }
+
+    /// Forgets everything. Calls in flight go on for their callers but are not stored, and nobody joins them.
+    pub fn purge_all(&self) {
+        self.core.epoch.fetch_add(1, Ordering::SeqCst);
+        self.core.aliases.clear();
+        self.core.tiers.clear();
+    }
+
+    /// Waits until everything stored so far is safe on disk. Blocks; call it at shutdown or off the executor.
+    pub fn flush(&self) {
+        self.core.tiers.flush();
+    }
+}
+
+/// Figures of a cache since it was built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// Calls answered from memory.
+    pub memory_hits: u64,
+    /// Calls answered from disk.
+    pub disk_hits: u64,
+    /// Calls that went to the provider.
+    pub misses: u64,
+    /// Calls that shared another one's upstream call.
+    pub joined: u64,
+    /// Calls that passed by the cache.
+    pub bypassed: u64,
+    /// Answers stored.
+    pub stored: u64,
+    /// Answers that were not whole and good, or too large.
+    pub not_stored: u64,
+    /// Upstream calls in progress.
+    pub flights: u64,
+    /// Bytes in the memory tier.
+    pub memory_bytes: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) memory_hits: AtomicU64,
+    pub(super) disk_hits: AtomicU64,
+    pub(super) misses: AtomicU64,
+    pub(super) joined: AtomicU64,
+    pub(super) bypassed: AtomicU64,
+    pub(super) stored: AtomicU64,
+    pub(super) not_stored: AtomicU64,
+}
+
+/// Adds one.
+pub(super) fn bump(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

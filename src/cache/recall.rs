@@ -1,0 +1,223 @@
+//! The exact-repeat shortcut in front of the stack.
+//!
+//! A repeat whose bytes are those of an earlier call needs no count, no trim, no canonical key: one hash over its raw
+//! bytes leads to the key the earlier call ended up with, and that to the answer.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use moka::sync::Cache as Moka;
+use tower::ServiceExt;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::key::CacheKey;
+use super::layer::{CacheLayer, Core, bump};
+use super::service::{CacheFuture, note_hit, reply_of};
+use crate::BoxError;
+use crate::call::{CacheMode, Call, Options, Reply};
+use crate::receipt::{Draft, Receipt, Served};
+
+/// How many exact repeats are remembered.
+const ALIASES: u64 = 65_536;
+
+/// Answers an exact repeat before anything below is asked: one hash, two lookups.
+///
+/// `policy` stands for all that the layers between this one and the cache would do: a changed policy is another
+/// hash, so it can never serve what an old policy asked for. If what they do depends on more than the call and their
+/// settings (time, chance, health), leave this layer out.
+#[derive(Clone, Debug)]
+pub struct RecallLayer {
+    core: Arc<Core>,
+    policy: [u8; 32],
+}
+
+impl RecallLayer {
+    /// The shortcut to this cache.
+    #[must_use]
+    pub fn new(cache: &CacheLayer, policy: [u8; 32]) -> Self {
+        Self { core: cache.core().clone(), policy }
+    }
+}
+
+impl<S> Layer<S> for RecallLayer {
+    type Service = Recall<S>;
+
+    fn layer(&self, inner: S) -> Recall<S> {
+        Recall { inner, core: self.core.clone(), policy: self.policy }
+    }
+}
+
+/// Service of [`RecallLayer`]. Always ready, like the cache it stands in front of.
+#[derive(Clone)]
+pub struct Recall<S> {
+    inner: S,
+    core: Arc<Core>,
+    policy: [u8; 32],
+}
+
+impl<S> fmt::Debug for Recall<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recall").field("core", &self.core).finish_non_exhaustive()
+    }
+}
+
+impl<S> Service<Call> for Recall<S>
+where
+    S: Service<Call, Response = Reply> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    type Response = Reply;
+    type Error = BoxError;
+    type Future = CacheFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut call: Call) -> CacheFuture {
+        let core = &self.core;
+        let options = Options::among(&call.parts.extensions);
+        let mode = options.map_or(CacheMode::Default, |options| options.cache);
+        if !matches!(mode, CacheMode::Default | CacheMode::ReadOnly | CacheMode::OnlyIfCached) {
+            let sent = self.inner.clone().oneshot(call);
+            return CacheFuture::boxed(async move { sent.await.map_err(Into::into) });
+        }
+        // What one call wishes of cap and budget changes what is sent, so it is part of the policy.
+        let policy = match options {
+            Some(Options { cap, budget, tag, .. }) if cap.is_some() || budget.is_some() || tag.is_some() => {
+                let mut hash = blake3::Hasher::new_keyed(&self.policy);
+                for number in [cap, budget] {
+                    hash.update(&[u8::from(number.is_some())]);
+                    hash.update(&number.unwrap_or_default().to_le_bytes());
+                }
+                hash.update(tag.as_deref().unwrap_or_default().as_bytes());
+                *hash.finalize().as_bytes()
+            }
+            _ => self.policy,
+        };
+        let alias = core.keyer.alias(&call, core.scope_of(options), &core.vary, &policy);
+        if let Some(remembered) = core.aliases.get(&alias)
+            && let Some(entry) = core.from_memory(&remembered.key)
+        {
+            bump(&core.counters.memory_hits);
+            if let Some(draft) = Draft::of(&call) {
+                draft.note(|receipt| {
+                    remembered.facts.restore(receipt);
+                    note_hit(receipt, &entry, Served::Memory);
+                });
+            }
+            return CacheFuture::done(Ok(reply_of(&entry)));
+        }
+        let slot = Slot::default();
+        call.parts.extensions.insert(slot.clone());
+        let draft = Draft::of(&call).cloned();
+        let (core, sent) = (core.clone(), self.inner.clone().oneshot(call));
+        CacheFuture::boxed(async move {
+            let reply = sent.await.map_err(Into::into)?;
+            if let Some(key) = slot.take() {
+                let facts = draft.map(|draft| draft.note(|receipt| Facts::of(receipt))).unwrap_or_default();
+                core.aliases.insert(alias, Remembered { key, facts });
+            }
+            Ok(reply)
+        })
+    }
+}
+
+/// Where the cache leaves the key of the call that gave the answer, for whoever stands in front.
+#[derive(Clone, Default)]
+pub(super) struct Slot(Arc<Mutex<Option<CacheKey>>>);
+
+impl Slot {
+    pub(super) fn of(call: &Call) -> Option<&Self> {
+        call.parts.extensions.get::<Self>()
+    }
+
+    /// The last key stays: after an escalation it is that of the answer which was passed on.
+    pub(super) fn set(&self, key: Option<CacheKey>) {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = key;
+    }
+
+    fn take(&self) -> Option<CacheKey> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    }
+}
+
+/// Exact repeats seen so far, in memory only.
+#[derive(Debug)]
+pub(super) struct Aliases(Moka<CacheKey, Arc<Remembered>>);
+
+#[derive(Debug)]
+struct Remembered {
+    key: CacheKey,
+    facts: Facts,
+}
+
+impl Aliases {
+    pub(super) fn new() -> Self {
+        Self(Moka::new(ALIASES))
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.invalidate_all();
+    }
+
+    fn get(&self, alias: &CacheKey) -> Option<Arc<Remembered>> {
+        self.0.get(alias)
+    }
+
+    fn insert(&self, alias: CacheKey, remembered: Remembered) {
+        self.0.insert(alias, Arc::new(remembered));
+    }
+}
+
+/// What the layers in between wrote down the first time, so that a repeat's receipt tells the same.
+#[derive(Debug, Default)]
+struct Facts {
+    chosen: Option<String>,
+    tier_note: Option<String>,
+    tokens_before: Option<u64>,
+    tokens_after: Option<u64>,
+    dropped_messages: u64,
+    breaks_prefix: bool,
+    cap_asked: Option<u64>,
+    cap_set: Option<u64>,
+}
+
+impl Facts {
+    fn of(receipt: &Receipt) -> Self {
+        Self {
+            chosen: receipt.chosen.clone(),
+            tier_note: receipt.tier_note.clone(),
+            tokens_before: receipt.tokens_before,
+            tokens_after: receipt.tokens_after,
+            dropped_messages: receipt.dropped_messages,
+            breaks_prefix: receipt.breaks_prefix,
+            cap_asked: receipt.cap_asked,
+            cap_set: receipt.cap_set,
+        }
+    }
+
+    fn restore(&self, receipt: &mut Receipt) {
+        let Self {
+            chosen,
+            tier_note,
+            tokens_before,
+            tokens_after,
+            dropped_messages,
+            breaks_prefix,
+            cap_asked,
+            cap_set,
+        } = self;
+        receipt.chosen.clone_from(chosen);
+        receipt.tier_note.clone_from(tier_note);
+        receipt.tokens_before = *tokens_before;
+        receipt.tokens_after = *tokens_after;
+        receipt.dropped_messages = *dropped_messages;
+        receipt.breaks_prefix = *breaks_prefix;
+        receipt.cap_asked = *cap_asked;
+        receipt.cap_set = *cap_set;
+    }
+}

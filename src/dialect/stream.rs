@@ -1,0 +1,143 @@
+//! What the readers of all streamed formats share: from bytes to facts, in bounded memory.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::IgnoredAny;
+
+use super::sse::{Event, Events};
+use super::{Finish, Outcome, StreamReader};
+
+/// What one format makes of the events of a stream.
+pub(super) trait Facts: fmt::Debug + Send + Sync {
+    /// Takes one event.
+    fn event(&mut self, name: Option<&str>, data: &str);
+
+    /// What was seen so far; `ended` as in [`StreamReader::outcome`].
+    fn outcome(&self, ended: bool) -> Outcome;
+}
+
+/// Reads the facts of a stream of server-sent events.
+#[derive(Debug)]
+pub(super) struct SseReader<F> {
+    events: Events,
+    facts: F,
+    /// An event was too large to be looked into, so nobody knows what the answer holds.
+    unread: bool,
+}
+
+impl<F: Facts> SseReader<F> {
+    pub(super) fn new(facts: F) -> Self {
+        Self { events: Events::new(), facts, unread: false }
+    }
+}
+
+impl<F: Facts> StreamReader for SseReader<F> {
+    fn push(&mut self, chunk: &[u8]) {
+        let facts = &mut self.facts;
+        let each = |event: Event<'_>| facts.event(event.name, &event.data);
+        self.unread |= self.events.push(chunk, each).is_err();
+    }
+
+    fn outcome(&self, ended: bool) -> Outcome {
+        let mut outcome = self.facts.outcome(ended);
+        if self.unread && outcome.finish == Finish::Whole {
+            outcome.finish = Finish::Unknown;
+        }
+        outcome
+    }
+}
+
+/// The ending of an answer made of several, or told more than once: the worse of the two.
+pub(super) fn worse(one: Finish, other: Finish) -> Finish {
+    let badness = |finish| match finish {
+        Finish::Failed => 5,
+        Finish::Partial => 4,
+        Finish::Refused => 3,
+        Finish::Truncated => 2,
+        Finish::Unknown => 1,
+        Finish::Whole => 0,
+    };
+    if badness(one) >= badness(other) { one } else { other }
+}
+
+/// True if `text` is exactly one JSON value.
+pub(super) fn is_json(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+/// The arguments of tool calls, which come in pieces, until they can be checked.
+#[derive(Default)]
+pub(super) struct Arguments {
+    open: BTreeMap<(u64, u64), String>,
+    held: usize,
+    /// More was sent than is kept; what is missing is not checked.
+    unchecked: bool,
+    broken: bool,
+}
+
+impl Arguments {
+    /// Bytes kept for all tool calls of a reply together.
+    pub(super) const MAX_BYTES: usize = 1 << 20;
+    /// Tool calls looked at in one reply.
+    const MAX_CALLS: usize = 4096;
+
+    /// The next piece of the arguments at `key`.
+    pub(super) fn push(&mut self, key: (u64, u64), piece: &str) {
+        if self.unchecked {
+            return;
+        }
+        let is_new = !self.open.contains_key(&key);
+        if self.held + piece.len() > Self::MAX_BYTES || (is_new && self.open.len() == Self::MAX_CALLS) {
+            self.unchecked = true;
+            self.open = BTreeMap::new();
+            self.held = 0;
+            return;
+        }
+        self.held += piece.len();
+        self.open.entry(key).or_default().push_str(piece);
+    }
+
+    /// The arguments at `key` are complete; `check` says whether they are good.
+    pub(super) fn close(&mut self, key: (u64, u64), check: impl Fn(&str) -> bool) {
+        if let Some(text) = self.open.remove(&key) {
+            self.held -= text.len();
+            self.broken |= !check(&text);
+        }
+    }
+
+    /// True if any that were closed are not good, or any that are open would not be.
+    pub(super) fn broken(&self, check: impl Fn(&str) -> bool) -> bool {
+        self.broken || self.open.values().any(|text| !check(text))
+    }
+}
+
+impl fmt::Debug for Arguments {
+    /// Sizes only: arguments are part of an answer.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arguments")
+            .field("open", &self.open.len())
+            .field("held", &self.held)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_checked_by_call_and_bounded() {
+        let mut arguments = Arguments::default();
+        arguments.push((0, 0), "{\"a\":");
+        arguments.push((0, 1), "{}");
+        assert!(arguments.broken(is_json), "the first is not complete");
+        arguments.push((0, 0), "1}");
+        assert!(!arguments.broken(is_json), "interleaved pieces are joined by call");
+        for _ in 0..40 {
+            arguments.push((0, 2), &"x".repeat(100_000));
+            assert!(arguments.held <= Arguments::MAX_BYTES);
+        }
+        assert!(!arguments.broken(is_json), "what is over the bound is unchecked");
+    }
+}

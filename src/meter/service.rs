@@ -1,0 +1,178 @@
+//! Opens the receipt, and settles it when the body has ended.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::layer::Shared;
+use super::settle::settle;
+use super::tap::Tap;
+use crate::BoxError;
+use crate::call::{Call, Options, Reply, ReplyBody};
+use crate::dialect::{Format, Outcome};
+use crate::receipt::{Draft, Receipt, ReceiptHandle, Served};
+
+/// Measures what passes through it. Forwards readiness. See the [module docs](crate::meter).
+#[derive(Clone)]
+pub struct Meter<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> Meter<S> {
+    pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
+        Self { inner, shared }
+    }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+}
+
+impl<S> fmt::Debug for Meter<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meter")
+    }
+}
+
+impl<S> Service<Call> for Meter<S>
+where
+    S: Service<Call, Response = Reply>,
+    S::Error: Into<BoxError>,
+{
+    type Response = Reply;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut call: Call) -> Self::Future {
+        let draft = Draft::default();
+        let asked = call.model();
+        draft.note(|receipt| {
+            receipt.dialect = call.dialect;
+            receipt.tag = Options::among(&call.parts.extensions).and_then(|options| options.tag.clone());
+            receipt.started_ms = self.shared.clock.now_ms();
+            receipt.chosen.clone_from(&asked);
+            receipt.asked = asked;
+        });
+        call.parts.extensions.insert(draft.clone());
+        let open = Open {
+            draft,
+            format: call.format(),
+            handle: ReceiptHandle::default(),
+            shared: self.shared.clone(),
+            body_bytes: call.doc.bytes().len() as u64,
+        };
+        ResponseFuture { inner: self.inner.call(call), open: Some(open) }
+    }
+}
+
+/// A receipt that is not settled yet. Dropped unsettled, it settles itself as a call that got no answer.
+pub(super) struct Open {
+    draft: Draft,
+    format: &'static dyn Format,
+    handle: ReceiptHandle,
+    shared: Arc<Shared>,
+    body_bytes: u64,
+}
+
+impl Open {
+    /// Settles the receipt at `outcome` (nothing known: the draft's own facts stand) and hands it to the sinks.
+    pub(super) fn close(&self, outcome: Option<Outcome>, complete: bool) {
+        let mut receipt = self.draft.peek();
+        receipt.complete = complete;
+        let took = self.shared.clock.now_ms() - receipt.started_ms;
+        receipt.took = std::time::Duration::from_millis(u64::try_from(took).unwrap_or(0));
+        let mut text_bytes = 0;
+        if let Some(outcome) = outcome {
+            text_bytes = outcome.text_bytes;
+            receipt.finish = outcome.finish;
+            receipt.usage = outcome.usage;
+            receipt.answered = outcome.model;
+            receipt.service_tier = outcome.service_tier;
+        }
+        settle(&mut receipt, &self.shared.prices, self.body_bytes, text_bytes);
+        let receipt = self.handle.settle(receipt);
+        for sink in &self.shared.sinks {
+            sink.receive(receipt);
+        }
+    }
+
+    fn answered(self, mut reply: Reply) -> Reply {
+        reply.extensions_mut().insert(self.handle.clone());
+        let known = self.draft.note(|receipt| {
+            receipt.status = Some(reply.status().as_u16());
+            if receipt.served == Served::Nowhere {
+                receipt.served = Served::Upstream;
+            }
+            // A hit brings the stored facts along; its body needs no second reading.
+            matches!(receipt.served, Served::Memory | Served::Disk)
+        });
+        match reply.body().complete() {
+            Some(body) => {
+                self.close((!known).then(|| self.format.read_reply(&body)), true);
+                reply
+            }
+            None => {
+                let reader = (!known).then(|| self.format.stream_reader());
+                reply.map(|body| ReplyBody::stream(Tap::new(body, reader, self)))
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// Future of [`Meter`]: the inner reply, with a [`ReceiptHandle`] among its extensions.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        inner: F,
+        open: Option<Open>,
+    }
+
+    impl<F> PinnedDrop for ResponseFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            // The caller left before there was a head.
+            if let Some(open) = this.project().open.take() {
+                open.draft.note(|receipt: &mut Receipt| receipt.notes.push("the caller left before the answer came"));
+                open.close(None, false);
+            }
+        }
+    }
+}
+
+impl<F, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Reply, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<Reply, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answer = ready!(this.inner.poll(cx));
+        let open = this.open.take().expect("a future is not polled after it was ready");
+        Poll::Ready(match answer {
+            Ok(reply) => Ok(open.answered(reply)),
+            Err(error) => {
+                open.close(None, false);
+                Err(error.into())
+            }
+        })
+    }
+}
+
+impl<F> fmt::Debug for ResponseFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResponseFuture")
+    }
+}

@@ -1,0 +1,267 @@
+//! A request's tokens, element by element, by the rules of its wire format and model.
+
+use super::document;
+use super::encoding::ModelEncoding;
+use super::picture::Rule;
+use super::tally::Tally;
+use super::tools::{self, Layout};
+use super::{Accuracy, Encoding, anthropic};
+use crate::call::{Call, Dialect, Doc};
+use crate::dialect::{Message, Part, Prompt, Role, Tool, ToolChoice};
+
+/// All that decides what an element costs, besides the element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Profile {
+    pub(super) model: ModelEncoding,
+    pub(super) picture: Rule,
+    frame: Frame,
+}
+
+/// What stands around messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Frame {
+    /// OpenAI: 3 a message, 1 a name, 3 for the answer.
+    Chat,
+    /// gpt-3.5-turbo-0301: 4 a message, a name takes the role's place.
+    Chat0301,
+    /// Claude: 7 around the first message, 4 for each other.
+    Anthropic,
+    /// Nothing known.
+    None,
+}
+
+/// Tokens of one message, and what the rest of the request must know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MessageCount {
+    pub(super) tally: Tally,
+    /// True for a system message, which changes what tool definitions cost.
+    pub(super) system: bool,
+    /// Tokens more, if tools are offered and this is the first system message: it then ends with a line end.
+    pub(super) line_end: u64,
+}
+
+/// Tokens of what is not a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RestCount {
+    pub(super) system: Tally,
+    pub(super) tools: Tally,
+    pub(super) response_format: Tally,
+    /// True if tools of the caller are offered in OpenAI's way, so that a system message changes their cost.
+    pub(super) joins: bool,
+}
+
+impl Profile {
+    pub(super) fn of(call: &Call) -> Self {
+        let name = call.model().unwrap_or_default();
+        Self::new(call.dialect, &name)
+    }
+
+    pub(super) fn new(dialect: Dialect, name: &str) -> Self {
+        let frame = match dialect {
+            Dialect::OpenAiChat if name.contains("gpt-3.5-turbo-0301") => Frame::Chat0301,
+            Dialect::OpenAiChat => Frame::Chat,
+            Dialect::AnthropicMessages => Frame::Anthropic,
+            _ => Frame::None,
+        };
+        Self { model: Encoding::for_model(name), picture: Rule::of(name), frame }
+    }
+
+    fn is_chat(self) -> bool {
+        matches!(self.frame, Frame::Chat | Frame::Chat0301)
+    }
+
+    /// What stands around all messages.
+    pub(super) fn framing(self, messages: usize) -> Tally {
+        match self.frame {
+            // One more at most: the accounting has changed by so much before.
+            Frame::Chat | Frame::Chat0301 => Tally { likely: 3, at_most: 4, accuracy: Accuracy::Formula },
+            Frame::Anthropic if messages > 0 => {
+                Tally { likely: 7, at_most: 8, accuracy: Accuracy::Calibrated }
+            }
+            Frame::Anthropic | Frame::None => Tally::default(),
+        }
+    }
+
+    /// One message with its framing.
+    pub(super) fn message(self, message: &Message<'_>, first: bool) -> MessageCount {
+        let system = matches!(message.role, Role::System | Role::Developer);
+        let mut count = MessageCount { tally: Tally::default(), system, line_end: 0 };
+        let tally = &mut count.tally;
+        match self.frame {
+            Frame::Chat | Frame::Chat0301 => {
+                let role = if message.role == Role::Other { 4 } else { 1 };
+                tally.add(Tally::formula(if self.frame == Frame::Chat { 3 } else { 4 } + role));
+                if let Some(name) = &message.name {
+                    tally.add(self.text(name));
+                    match self.frame {
+                        Frame::Chat => tally.add(Tally::formula(1)),
+                        _ => tally.likely = tally.likely.saturating_sub(1),
+                    }
+                }
+                if message.role == Role::Other {
+                    tally.weaken(Accuracy::Calibrated);
+                }
+            }
+            Frame::Anthropic => {
+                if !first {
+                    tally.add(Tally { likely: 4, at_most: 5, accuracy: Accuracy::Calibrated });
+                }
+            }
+            Frame::None => tally.weaken(Accuracy::Calibrated),
+        }
+        for part in &message.parts {
+            tally.add(self.part(part));
+        }
+        if message.role == Role::Function {
+            tally.likely = tally.likely.saturating_sub(2);
+            tally.at_most = tally.at_most.saturating_sub(2);
+        } else if message.role == Role::Tool {
+            // No billed number is published for results by id.
+            tally.slack(8);
+        }
+        if system && self.is_chat() {
+            count.line_end = self.line_end(message);
+        }
+        count
+    }
+
+    fn line_end(self, message: &Message<'_>) -> u64 {
+        match message.parts.last() {
+            Some(Part::Text(text)) => {
+                let longer = self.model.measure(&format!("{text}\n")).likely;
+                longer.saturating_sub(self.model.measure(text).likely)
+            }
+            _ => 1,
+        }
+    }
+
+    fn text(self, text: &str) -> Tally {
+        self.model.measure(text).into()
+    }
+
+    /// One piece of a message.
+    fn part(self, part: &Part<'_>) -> Tally {
+        match part {
+            Part::Text(text) => self.text(text),
+            Part::Thinking(text) => {
+                let mut count = self.text(text);
+                count.weaken(Accuracy::Calibrated);
+                count
+            }
+            Part::Image(image) => self.picture.count(image),
+            Part::Audio(source) => document::audio(source, self.model),
+            Part::File(source) => document::file(source, self.model, self.picture),
+            Part::ToolCall { name, arguments, legacy, .. } => {
+                let mut count = self.text(name);
+                count.add(self.text(arguments));
+                count.add(Tally::formula(3));
+                if !legacy {
+                    count.slack(8);
+                }
+                count
+            }
+            Part::ToolResult { parts, .. } => {
+                let mut count = Tally::default();
+                for part in parts {
+                    count.add(self.part(part));
+                }
+                if self.frame == Frame::Anthropic {
+                    count.add(Tally { likely: 3, at_most: 11, accuracy: Accuracy::Calibrated });
+                }
+                count
+            }
+            Part::Unknown(raw) => {
+                let bytes = raw.len() as u64;
+                Tally::bound(bytes.div_ceil(3), bytes)
+            }
+        }
+    }
+
+    /// All that is not a message.
+    pub(super) fn rest(self, doc: &Doc, prompt: &Prompt<'_>, model: &str) -> RestCount {
+        let mut count = RestCount::default();
+        for part in &prompt.system {
+            count.system.add(self.part(part));
+        }
+        if !prompt.tools.is_empty() {
+            count.tools = match self.frame {
+                Frame::Anthropic => anthropic::tools(self, &prompt.tools, &prompt.tool_choice, model),
+                _ => self.openai_tools(doc, &prompt.tools, &prompt.tool_choice),
+            };
+            count.joins = self.is_chat() && prompt.tools.iter().any(|tool| !tool.hosted);
+        } else if doc.some("web_search_options").is_some() {
+            count.tools = Tally::bound(0, 0);
+        }
+        if let Some(schema) = prompt.response_schema {
+            count.response_format = self.response_format(doc, schema);
+        }
+        count
+    }
+
+    /// Tools with the OpenAI frame; without a system message.
+    fn openai_tools(self, doc: &Doc, tools: &[Tool<'_>], choice: &ToolChoice<'_>) -> Tally {
+        let mut total = Tally::default();
+        let mut own = tools.iter().filter(|tool| !tool.hosted).peekable();
+        if own.peek().is_some() {
+            let (text, known) = tools::render(own.clone(), Layout::Of2024);
+            let mut count = self.text(&text);
+            count.at_most = count.at_most.max(self.text(&tools::render(own.clone(), Layout::Of2023).0).at_most);
+            if !known || own.clone().any(|tool| tool.parameters.is_none() && tool.raw.contains("\"custom\"")) {
+                let json: u64 = own.map(|tool| self.text(&tools::compact(tool.raw)).at_most + 1).sum();
+                count.at_most = count.at_most.max(json);
+                count.weaken(Accuracy::Calibrated);
+            }
+            count.add(Tally::formula(9));
+            count.add(Tally::formula(match choice {
+                ToolChoice::None => 1,
+                _ => 0,
+            }));
+            if let ToolChoice::Named(name) = choice {
+                let old = doc.some("tool_choice").is_none() && doc.some("function_call").is_some();
+                count.add(self.text(name));
+                count.add(Tally::formula(if old { 4 } else { 7 }));
+            }
+            total.add(count);
+        }
+        for tool in tools.iter().filter(|tool| tool.hosted) {
+            total.add(Tally::bound(self.text(&tools::compact(tool.raw)).likely, tool.raw.len() as u64));
+        }
+        total
+    }
+
+    fn response_format(self, doc: &Doc, schema: &str) -> Tally {
+        let format = doc.object("response_format").and_then(|format| format.object("json_schema"));
+        let mut count = self.text(&tools::compact(schema));
+        for name in ["name", "description"] {
+            if let Some(text) = format.as_ref().and_then(|format| format.str(name)) {
+                count.add(self.text(&text));
+            }
+        }
+        count.add(Tally { likely: 10, at_most: 20, accuracy: Accuracy::Calibrated });
+        count
+    }
+
+    /// One text as the model's tokenizer sees it.
+    pub(super) fn plain(self, text: &str) -> Tally {
+        self.text(text)
+    }
+}
+
+impl RestCount {
+    /// Tokens that tool definitions save when a system message stands ahead of them.
+    pub(super) const JOIN: u64 = 4;
+}
+
+/// True if this prompt holds something whose cost has nothing to do with the bytes it takes.
+pub(super) fn is_unbounded(prompt: &Prompt<'_>) -> bool {
+    fn heavy(part: &Part<'_>) -> bool {
+        match part {
+            Part::Image(_) | Part::Audio(_) | Part::File(_) | Part::Unknown(_) => true,
+            Part::ToolResult { parts, .. } => parts.iter().any(heavy),
+            _ => false,
+        }
+    }
+    prompt.tools.iter().any(|tool| tool.hosted)
+        || prompt.system.iter().any(heavy)
+        || prompt.messages.iter().any(|message| message.parts.iter().any(heavy))
+}
