@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use thrifty::call::{Call, Dialect, Options, Reply, ReplyBody};
 use thrifty::receipt::Draft;
-use thrifty::tokens::count;
+use thrifty::tokens::{Counter, count};
 use thrifty::trim::{self, CLEARED, TrimLayer, TrimPolicy};
 use thrifty::{BoxError, Error};
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -50,6 +50,10 @@ fn messages(call: &Call) -> Vec<String> {
 fn role(message: &str) -> String {
     let message: Value = serde_json::from_str(message).expect("messages are JSON");
     message["role"].as_str().unwrap_or_default().to_owned()
+}
+
+fn read(message: &str) -> Value {
+    serde_json::from_str(message).expect("messages are JSON")
 }
 
 /// Why a provider would refuse this conversation, read independently of the crate.
@@ -124,8 +128,7 @@ fn trim_and_check(call: &Call, policy: &TrimPolicy) -> Option<Call> {
     assert_eq!(kept.len(), after.len());
     for (&i, now) in kept.iter().zip(&after) {
         if plan.cleared.contains(&i) {
-            let (then, now): (Value, Value) =
-                (serde_json::from_str(&before[i]).unwrap(), serde_json::from_str(now).unwrap());
+            let (then, now): (Value, Value) = (read(&before[i]), read(now));
             assert_eq!(then["tool_call_id"], now["tool_call_id"], "a cleared result still answers its call");
             assert_eq!(now["content"], CLEARED);
             assert_eq!(now["role"], "tool", "only tool results are cleared");
@@ -489,6 +492,7 @@ fn recorded_agent_conversations_stay_valid() {
     let Some(bytes) = data("traces/tau_bench_gpt4o_airline.json.gz") else { return };
     let file: Value =
         serde_json::from_reader(flate2::read::GzDecoder::new(&bytes[..])).expect("the trace is JSON");
+    let counter = Counter::default();
     let (mut requests, mut trimmed, mut refused) = (0, 0, 0);
     for episode in file.as_array().into_iter().flatten() {
         let all: Vec<&Value> = episode["traj"].as_array().into_iter().flatten().collect();
@@ -496,12 +500,16 @@ fn recorded_agent_conversations_stay_valid() {
         for end in (1..all.len()).filter(|&end| all[end]["role"] == "assistant") {
             requests += 1;
             let call = chat(&texts[..end]);
-            let most = count(&call).at_most;
+            let most = counter.count(&call).at_most;
             // The slower build takes the budgets in turn.
             let shares =
                 if cfg!(debug_assertions) { &[[950, 700, 450][requests % 3]][..] } else { &[950, 700, 450] };
             for thousandths in shares {
-                match trim::plan(&call, &TrimPolicy::new().with_budget(most * thousandths / 1_000)) {
+                match trim::plan_with(
+                    &call,
+                    &TrimPolicy::new().with_budget(most * thousandths / 1_000),
+                    &counter,
+                ) {
                     Ok(plan) => {
                         let mut call = call.clone();
                         trim::apply(&mut call, &plan).expect("its own plan can be applied");
