@@ -97,10 +97,10 @@ pub fn switch(call: &mut Call, model: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Moves the value of `old` to `new`; if both are there, `new` keeps its own.
+/// Moves the value of `old` to `new`; a number that is there already stays.
 fn rename(call: &mut Call, old: &str, new: &str) -> Result<(), Error> {
     let Some(value) = call.doc.some(old).map(str::to_owned) else { return Ok(()) };
-    if call.doc.some(new).is_none() {
+    if call.doc.u64(new).is_none() {
         call.doc.set(new, &value)?;
     }
     call.doc.remove(old)?;
