@@ -1,4 +1,5 @@
 //! What a budget promises, seen from outside.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -39,7 +40,9 @@ fn hard(limit: &str) -> Budget {
 fn chat(rest: &str) -> Call {
     Call::post(
         "https://api.openai.com/v1/chat/completions",
-        format!(r#"{{"model":"mine","messages":[{{"role":"user","content":"Name a prime above 10."}}]{rest}}}"#),
+        format!(
+            r#"{{"model":"mine","messages":[{{"role":"user","content":"Name a prime above 10."}}]{rest}}}"#
+        ),
     )
 }
 
@@ -85,8 +88,10 @@ fn hard_refuses_what_does_not_fit_and_what_has_no_price_and_says_the_way_out() {
     let refused = budget.reserve(&capped()).unwrap_err();
     assert!(refused.is_over_limit());
     assert!(refused.problem().contains("0.001"), "{refused}");
-    let unknown =
-        Call::post("https://api.openai.com/v1/chat/completions", r#"{"model":"other","max_tokens":1,"messages":[]}"#);
+    let unknown = Call::post(
+        "https://api.openai.com/v1/chat/completions",
+        r#"{"model":"other","max_tokens":1,"messages":[]}"#,
+    );
     assert_eq!(budget.reserve(&unknown).unwrap_err().kind(), Kind::Unpriced);
     assert_eq!(budget.reserve(&Call::post("https://a.b/c", "x")).unwrap_err().kind(), Kind::Unpriced);
     let state = budget.state();
@@ -126,7 +131,11 @@ fn a_ticket_ends_once_released_settled_or_charged() {
     assert_eq!(budget.state().spent, usd("0.23"), "unknown is the reservation, not zero");
     one().settle(Some(usd("0.15")));
     let state = budget.state();
-    assert_eq!((state.spent, state.overshoot), (usd("0.38"), usd("0.05")), "more than reserved is told apart");
+    assert_eq!(
+        (state.spent, state.overshoot),
+        (usd("0.38"), usd("0.05")),
+        "more than reserved is told apart"
+    );
     assert_eq!((state.held, state.open), (Usd::ZERO, 0));
 }
 
@@ -176,7 +185,9 @@ fn eight_threads_with_lost_tickets_never_overspend_and_the_sums_are_exact() {
                     seed ^= seed >> 7;
                     seed ^= seed << 17;
                     let worst = seed % 10 + 1;
-                    let Ok(mut ticket) = budget.reserve_amount(Usd::from_pico(i128::from(worst))) else { continue };
+                    let Ok(mut ticket) = budget.reserve_amount(Usd::from_pico(i128::from(worst))) else {
+                        continue;
+                    };
                     let state = budget.state();
                     let used = (state.spent + state.held).pico();
                     most.fetch_max(u64::try_from(used).unwrap(), Ordering::Relaxed);
@@ -234,7 +245,10 @@ async fn a_refused_call_never_reaches_the_provider() {
 }
 
 /// A provider that always answers this, behind this budget.
-async fn after(budget: &Budget, answer: impl Fn() -> Result<Reply, BoxError> + Clone) -> Result<Reply, BoxError> {
+async fn after(
+    budget: &Budget,
+    answer: impl Fn() -> Result<Reply, BoxError> + Clone,
+) -> Result<Reply, BoxError> {
     // The answer is made beforehand, so that the future holds nothing borrowed.
     let answer = Arc::new(Mutex::new(Some(answer())));
     let provider = service_fn(move |_: Call| {

@@ -1,4 +1,5 @@
 //! What the tier layer promises, seen from outside.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::sync::{Arc, Mutex};
 
@@ -18,13 +19,17 @@ fn chat(body: &str) -> Call {
 }
 
 fn asks(model: &str) -> Call {
-    chat(&format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Name a prime above 10."}}]}}"#))
+    chat(&format!(
+        r#"{{"model":"{model}","messages":[{{"role":"user","content":"Name a prime above 10."}}]}}"#
+    ))
 }
 
 fn claude(model: &str, rest: &str) -> Call {
     Call::post(
         CLAUDE,
-        format!(r#"{{"model":"{model}","max_tokens":64,"messages":[{{"role":"user","content":"Hi"}}]{rest}}}"#),
+        format!(
+            r#"{{"model":"{model}","max_tokens":64,"messages":[{{"role":"user","content":"Hi"}}]{rest}}}"#
+        ),
     )
 }
 
@@ -52,10 +57,7 @@ type Script = Arc<dyn Fn(&str) -> Result<Reply, BoxError> + Send + Sync>;
 
 fn provider(
     script: impl Fn(&str) -> Result<Reply, BoxError> + Send + Sync + 'static,
-) -> (
-    impl Service<Call, Response = Reply, Error = BoxError, Future: Send> + Clone + Send + 'static,
-    Seen,
-) {
+) -> (impl Service<Call, Response = Reply, Error = BoxError, Future: Send> + Clone + Send + 'static, Seen) {
     let (seen, script): (Seen, Script) = (Seen::default(), Arc::new(script));
     let inner = seen.clone();
     let service = service_fn(move |call: Call| {
@@ -152,7 +154,8 @@ async fn only_the_model_changes_and_a_kept_call_leaves_byte_for_byte() {
 
 #[tokio::test]
 async fn a_switch_that_would_break_the_request_is_not_made_and_the_receipt_says_why() {
-    let policy = TierPolicy::builder().rule(Rule::when(Condition::always()).then("gpt-4.1-nano")).build().unwrap();
+    let policy =
+        TierPolicy::builder().rule(Rule::when(Condition::always()).then("gpt-4.1-nano")).build().unwrap();
     let call = chat(r#"{"model":"gpt-5","reasoning_effort":"low","messages":[]}"#);
     let (_, seen, receipt) = send(policy, call, |_| Ok(reply(200, good()))).await;
     assert_eq!(models(&seen), ["gpt-5"]);
@@ -214,9 +217,8 @@ async fn a_model_that_a_rule_left_is_the_last_rung_if_the_ladder_lacks_it() {
 async fn the_callers_own_check_and_ignored_signs_are_obeyed() {
     let policy = |ignore: Option<Sign>| {
         let builder = TierPolicy::builder().escalate(["gpt-5-nano", "gpt-5"]);
-        let builder = builder.accept(|outcome, body| {
-            outcome.usage.is_some() && body.windows(4).any(|four| four == b"\"11\"")
-        });
+        let builder = builder
+            .accept(|outcome, body| outcome.usage.is_some() && body.windows(4).any(|four| four == b"\"11\""));
         ignore.into_iter().fold(builder, |builder, sign| builder.ignore(sign)).build().unwrap()
     };
     let twelve = answer(r#"{"role":"assistant","content":"12"}"#, "stop");
@@ -234,8 +236,11 @@ async fn the_callers_own_check_and_ignored_signs_are_obeyed() {
 
 #[tokio::test]
 async fn a_check_that_panics_lets_the_answer_stand() {
-    let policy =
-        TierPolicy::builder().escalate(["gpt-5-nano", "gpt-5"]).accept(|_, _| panic!("oops")).build().unwrap();
+    let policy = TierPolicy::builder()
+        .escalate(["gpt-5-nano", "gpt-5"])
+        .accept(|_, _| panic!("oops"))
+        .build()
+        .unwrap();
     let (result, seen, _) = send(policy, asks("gpt-5-nano"), |_| Ok(reply(200, good()))).await;
     assert!(result.unwrap().status().is_success());
     assert_eq!(models(&seen).len(), 1);
@@ -259,7 +264,8 @@ async fn a_stream_is_passed_on_unread_and_never_escalated() {
 #[tokio::test]
 async fn a_whole_answer_that_arrives_in_frames_is_judged_too() {
     let (_, seen, _) = send(ladder(), asks("gpt-5"), |model| {
-        let body = if model == "gpt-5" { good() } else { answer(r#"{"role":"assistant","content":""}"#, "stop") };
+        let body =
+            if model == "gpt-5" { good() } else { answer(r#"{"role":"assistant","content":""}"#, "stop") };
         Ok(reply(200, ReplyBody::stream(http_body_util::Full::new(bytes::Bytes::from(body)))))
     })
     .await;
@@ -319,7 +325,10 @@ async fn refusals_of_our_own_and_an_empty_account_are_no_outage() {
 #[tokio::test]
 async fn an_error_under_status_200_is_an_outage() {
     let (_, seen, _) = send(fallback(), asks("gpt-5"), |model| {
-        Ok(reply(200, if model == "gpt-5" { r#"{"error":{"message":"overloaded"}}"#.to_owned() } else { good() }))
+        Ok(reply(
+            200,
+            if model == "gpt-5" { r#"{"error":{"message":"overloaded"}}"#.to_owned() } else { good() },
+        ))
     })
     .await;
     assert_eq!(models(&seen), ["gpt-5", "gpt-5-mini"]);
@@ -351,7 +360,10 @@ async fn a_switched_call_that_the_provider_refuses_goes_once_as_it_came() {
     assert_eq!(models(&seen), ["my-tune", "gpt-5"]);
     assert_eq!(seen.lock().unwrap()[1].doc.bytes(), &bytes);
     assert!(result.unwrap().status().is_success());
-    assert_eq!(receipt.tier_note.as_deref(), Some("my-tune by rule 1; back to gpt-5: my-tune gave status 404"));
+    assert_eq!(
+        receipt.tier_note.as_deref(),
+        Some("my-tune by rule 1; back to gpt-5: my-tune gave status 404")
+    );
     let (result, seen, _) = send(policy, asks("gpt-5"), |_| Ok(reply(400, "{}"))).await;
     assert_eq!((models(&seen).len(), result.unwrap().status().as_u16()), (2, 400), "once, never blindly");
 }
@@ -380,7 +392,8 @@ async fn an_answer_of_a_layer_below_keeps_its_origin_on_the_receipt() {
 async fn escalation_does_not_hang_behind_a_limit_of_one_call_at_a_time() {
     let poor = answer(r#"{"role":"assistant","content":""}"#, "stop");
     let (provider, seen) = provider(move |_| Ok(reply(200, poor.clone())));
-    let mut service = ServiceBuilder::new().layer(TierLayer::new(ladder())).concurrency_limit(1).service(provider);
+    let mut service =
+        ServiceBuilder::new().layer(TierLayer::new(ladder())).concurrency_limit(1).service(provider);
     for round in 1..=3 {
         let call = service.ready().await.unwrap().call(asks("gpt-5"));
         let done = tokio::time::timeout(std::time::Duration::from_secs(5), call).await;
@@ -408,7 +421,11 @@ fn what_openai_models_refuse_is_known() {
         (r#""verbosity":"low""#, "gpt-4.1-mini", Some("takes no verbosity")),
         (r#""audio":{"voice":"a"}"#, "gpt-4o-mini", Some("takes no audio")),
         (r#""service_tier":"flex""#, "gpt-4.1-mini", Some("takes no service_tier flex")),
-        (r#""prompt_cache_options":{"mode":"implicit"}"#, "gpt-5.4-nano", Some("takes no prompt_cache_options")),
+        (
+            r#""prompt_cache_options":{"mode":"implicit"}"#,
+            "gpt-5.4-nano",
+            Some("takes no prompt_cache_options"),
+        ),
         (r#""parallel_tool_calls":false"#, "o3-mini", Some("takes no parallel_tool_calls")),
         (r#""tools":[{"type":"function","function":{"name":"f"}}]"#, "o1-mini", Some("takes no tools")),
         (
@@ -510,7 +527,8 @@ fn the_limits_of_the_target_are_kept() {
              "input_cost_per_token":1e-6,"output_cost_per_token":1e-6}}"#,
     )
     .unwrap();
-    let capped = |cap: u64| chat(&format!(r#"{{"model":"gpt-5","max_completion_tokens":{cap},"messages":[]}}"#));
+    let capped =
+        |cap: u64| chat(&format!(r#"{{"model":"gpt-5","max_completion_tokens":{cap},"messages":[]}}"#));
     assert_eq!(switch_breaks_by(&capped(100), "gpt-5", "gpt-small", &table), None);
     assert_eq!(
         switch_breaks_by(&capped(101), "gpt-5", "gpt-small", &table).as_deref(),

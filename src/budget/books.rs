@@ -230,7 +230,9 @@ impl Budget {
         let left = page.left();
         Error::new(
             Kind::OverLimit,
-            format!("the call may cost {worst} dollars and {left} of the limit of {limit} per {window} are left"),
+            format!(
+                "the call may cost {worst} dollars and {left} of the limit of {limit} per {window} are left"
+            ),
             "lower its output cap, wait for running calls or the next window, or raise the limit",
         )
     }

@@ -27,16 +27,15 @@ pub fn worst_case(call: &Call, prices: &PriceTable, at_ms: i64) -> Result<Usd, E
     };
     let output = cap.saturating_mul(format.choices(call));
     let input = tokens::count(call).at_most;
-    let asked = ["service_tier", "speed"].into_iter().filter_map(|name| call.doc.str(name)).flat_map(|tier| {
-        // OpenAI serves `fast` as `priority`, and `auto` as what the project is set to.
-        let served = matches!(tier.as_ref(), "fast" | "auto").then(|| "priority".to_owned());
-        [Some(tier.into_owned()), served].into_iter().flatten()
-    });
+    let asked =
+        ["service_tier", "speed"].into_iter().filter_map(|name| call.doc.str(name)).flat_map(|tier| {
+            // OpenAI serves `fast` as `priority`, and `auto` as what the project is set to.
+            let served = matches!(tier.as_ref(), "fast" | "auto").then(|| "priority".to_owned());
+            [Some(tier.into_owned()), served].into_iter().flatten()
+        });
     let plain = Terms::at(at_ms);
-    let terms: Vec<Terms> = asked
-        .map(|tier| plain.clone().with_service_tier(Some(tier)))
-        .chain([plain.clone()])
-        .collect();
+    let terms: Vec<Terms> =
+        asked.map(|tier| plain.clone().with_service_tier(Some(tier))).chain([plain.clone()]).collect();
     let shapes = shapes(call, input, output);
     let costs = terms
         .iter()

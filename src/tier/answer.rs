@@ -44,7 +44,12 @@ pub(super) async fn assess(
             return Answer::Refused { result: Err(error), why: "a refusal".to_owned() };
         }
         Err(error) => {
-            return Answer::Down { result: Err(error), why: "no connection".to_owned(), paid: false, usage: None };
+            return Answer::Down {
+                result: Err(error),
+                why: "no connection".to_owned(),
+                paid: false,
+                usage: None,
+            };
         }
     };
     let status = reply.status();

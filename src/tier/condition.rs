@@ -181,9 +181,8 @@ impl Condition {
         match &self.0 {
             What::Always => true,
             What::TokensBelow(tokens) => subject.tokens() < *tokens,
-            What::Tag(tag) => {
-                Options::among(&call.parts.extensions).is_some_and(|options| options.tag.as_ref() == Some(tag))
-            }
+            What::Tag(tag) => Options::among(&call.parts.extensions)
+                .is_some_and(|options| options.tag.as_ref() == Some(tag)),
             What::Tools(wanted) => call.format().prompt(call).tools.is_empty() != *wanted,
             What::Streamed => call.wants_stream(),
             What::Dialect(dialect) => call.dialect == *dialect,

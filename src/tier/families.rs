@@ -227,7 +227,8 @@ fn openai(name: &str) -> Option<OpenAi> {
             ..plain
         });
     }
-    let old = rest.starts_with("3.5") || matches!(rest, "4" | "4-0314" | "4-0613") || rest.starts_with("4-32k");
+    let old =
+        rest.starts_with("3.5") || matches!(rest, "4" | "4-0314" | "4-0613") || rest.starts_with("4-32k");
     let turbo = rest.starts_with("4-turbo") || rest.starts_with("4-1106") || rest.starts_with("4-0125");
     let schema = !old && !turbo;
     Some(OpenAi { developer: !old, images: !old, schema, ..plain })
@@ -283,15 +284,21 @@ mod tests {
 
     #[test]
     fn openai_names_of_every_spelling_are_told_apart() {
-        for thinking in ["o1", "o3-mini", "o4-mini", "gpt-5", "openai/gpt-5-nano", "gpt-6.1-sol", "ft:gpt-5-mini:me"] {
+        for thinking in
+            ["o1", "o3-mini", "o4-mini", "gpt-5", "openai/gpt-5-nano", "gpt-6.1-sol", "ft:gpt-5-mini:me"]
+        {
             assert!(of_openai(thinking).thinks, "{thinking}");
         }
-        for plain in ["gpt-4o-mini", "gpt-4.1-nano", "gpt-3.5-turbo", "gpt-5-chat-latest", "chatgpt-4o-latest"] {
+        for plain in
+            ["gpt-4o-mini", "gpt-4.1-nano", "gpt-3.5-turbo", "gpt-5-chat-latest", "chatgpt-4o-latest"]
+        {
             assert!(!of_openai(plain).thinks, "{plain}");
         }
         assert!(!of_openai("gpt-5").samples_without_effort && of_openai("gpt-5.1").samples_without_effort);
         assert!(!of_openai("gpt-5.5").cache_options && of_openai("gpt-6-luna").cache_options);
-        assert!(of_openai("gpt-4o").images && !of_openai("gpt-4-0613").images && of_openai("gpt-4-turbo").images);
+        assert!(
+            of_openai("gpt-4o").images && !of_openai("gpt-4-0613").images && of_openai("gpt-4-turbo").images
+        );
         assert!(of_openai("gpt-4o-audio-preview").audio && !of_openai("gpt-4o").audio);
         assert!(!of_openai("o3").stop && of_openai("o3-mini").stop && !of_openai("o4-mini").stop);
     }

@@ -175,7 +175,10 @@ impl TierPolicyBuilder {
         }
         if accept.is_some() && ladder.is_empty() {
             let problem = "a check of answers has no effect without an escalation ladder";
-            return Err(Error::bad_setting(problem, "give `escalate` the models to climb, or drop the check"));
+            return Err(Error::bad_setting(
+                problem,
+                "give `escalate` the models to climb, or drop the check",
+            ));
         }
         Ok(TierPolicy(Arc::new(self.0)))
     }
