@@ -7,17 +7,11 @@ use moka::sync::Cache;
 use super::request::{self, MessageCount, Profile, RestCount};
 use super::tally::Tally;
 use super::{Accuracy, Count, CountParts};
-use crate::call::{Call, Dialect, Doc};
+use crate::call::{Call, Doc};
 use crate::dialect::Prompt;
 
 /// Elements remembered by default.
 const REMEMBERED: u64 = 65_536;
-/// Tokens a request may cost beyond its bytes: the frame of tool definitions, which its JSON need not outweigh,
-/// and what a provider adds for tools of its own.
-const FRAME: u64 = 64;
-/// The same for Claude, whose hidden tool prompt takes up to 804.
-const HIDDEN: u64 = 1024;
-
 /// Counts calls, and remembers what each message counted. Cheap to clone; clones share one memory.
 ///
 /// Messages stand apart in every wire format, so their counts add up exactly, and a conversation that grew by one
@@ -78,9 +72,13 @@ impl Counter {
     /// the budget is passed.
     #[must_use]
     pub fn fits(&self, call: &Call, budget: u64) -> bool {
-        let frame = if call.dialect == Dialect::AnthropicMessages { HIDDEN } else { FRAME };
         let bytes = call.doc.bytes().len() as u64;
-        if bytes.saturating_add(frame) <= budget && !request::is_unbounded(&call.format().prompt(call)) {
+        // Whether messages hold pictures takes a look at them, so it is taken only where it may settle the question.
+        if bytes < budget
+            && call.doc.trouble().is_none()
+            && let Some(beyond) = request::beyond_bytes(&call.format().prompt(call), call.dialect)
+            && bytes.saturating_add(beyond) <= budget
+        {
             return true;
         }
         self.assemble(call, budget).at_most <= budget

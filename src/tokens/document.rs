@@ -1,9 +1,9 @@
 //! Documents and sound.
 
+use super::Accuracy;
 use super::encoding::{Family, ModelEncoding};
 use super::picture::{Rule, size};
 use super::tally::Tally;
-use super::Accuracy;
 use crate::dialect::Source;
 
 /// Pages an API takes at most, when the file does not tell how many it has.
@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn pages_that_can_be_seen_are_counted() {
-        let pdf = base64(b"%PDF-1.4 1 0 obj<</Type /Pages/Count 2>> <</Type/Page>> <</Type /Page /Parent 1 0 R>>");
+        let pdf =
+            base64(b"%PDF-1.4 1 0 obj<</Type /Pages/Count 2>> <</Type/Page>> <</Type /Page /Parent 1 0 R>>");
         let count = file_for("claude-opus-5", &pdf);
         assert_eq!((count.likely, count.accuracy), (2 * 2321, Accuracy::Calibrated));
         assert_eq!(file_for("gemini-3-pro", &pdf).likely, 1120);

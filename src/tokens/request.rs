@@ -95,7 +95,7 @@ impl Profile {
                     tally.add(self.text(name));
                     match self.frame {
                         Frame::Chat => tally.add(Tally::formula(1)),
-                        _ => tally.likely = tally.likely.saturating_sub(1),
+                        _ => tally.less(1),
                     }
                 }
                 if message.role == Role::Other {
@@ -113,8 +113,7 @@ impl Profile {
             tally.add(self.part(part));
         }
         if message.role == Role::Function {
-            tally.likely = tally.likely.saturating_sub(2);
-            tally.at_most = tally.at_most.saturating_sub(2);
+            tally.less(2);
         } else if message.role == Role::Tool {
             // No billed number is published for results by id.
             tally.slack(8);
@@ -202,11 +201,16 @@ impl Profile {
     fn openai_tools(self, doc: &Doc, tools: &[Tool<'_>], choice: &ToolChoice<'_>) -> Tally {
         let mut total = Tally::default();
         let mut own = tools.iter().filter(|tool| !tool.hosted).peekable();
-        if own.peek().is_some() {
+        if cfg!(not(feature = "tiktoken")) {
+            let json: u64 = own.by_ref().map(|tool| tool.raw.len() as u64 + 8).sum();
+            total.add(Tally::bound(json / 4, json));
+        } else if own.peek().is_some() {
             let (text, known) = tools::render(own.clone(), Layout::Of2024);
             let mut count = self.text(&text);
-            count.at_most = count.at_most.max(self.text(&tools::render(own.clone(), Layout::Of2023).0).at_most);
-            if !known || own.clone().any(|tool| tool.parameters.is_none() && tool.raw.contains("\"custom\"")) {
+            count.at_most =
+                count.at_most.max(self.text(&tools::render(own.clone(), Layout::Of2023).0).at_most);
+            if !known || own.clone().any(|tool| tool.parameters.is_none() && tool.raw.contains("\"custom\""))
+            {
                 let json: u64 = own.map(|tool| self.text(&tools::compact(tool.raw)).at_most + 1).sum();
                 count.at_most = count.at_most.max(json);
                 count.weaken(Accuracy::Calibrated);
@@ -252,8 +256,9 @@ impl RestCount {
     pub(super) const JOIN: u64 = 4;
 }
 
-/// True if this prompt holds something whose cost has nothing to do with the bytes it takes.
-pub(super) fn is_unbounded(prompt: &Prompt<'_>) -> bool {
+/// Tokens that a prompt may cost beyond the bytes of its body; `None` if it holds something whose cost has nothing
+/// to do with the bytes it takes, such as a picture by URL.
+pub(super) fn beyond_bytes(prompt: &Prompt<'_>, dialect: Dialect) -> Option<u64> {
     fn heavy(part: &Part<'_>) -> bool {
         match part {
             Part::Image(_) | Part::Audio(_) | Part::File(_) | Part::Unknown(_) => true,
@@ -261,7 +266,13 @@ pub(super) fn is_unbounded(prompt: &Prompt<'_>) -> bool {
             _ => false,
         }
     }
-    prompt.tools.iter().any(|tool| tool.hosted)
+    let heavy = prompt.tools.iter().any(|tool| tool.hosted)
         || prompt.system.iter().any(heavy)
-        || prompt.messages.iter().any(|message| message.parts.iter().any(heavy))
+        || prompt.messages.iter().any(|message| message.parts.iter().any(heavy));
+    if heavy || (dialect == Dialect::AnthropicMessages && prompt.tools.iter().any(anthropic::is_built_in)) {
+        return None;
+    }
+    // An element's frame is at most eight tokens more than its shortest JSON; Claude's hidden prompt takes 804.
+    let elements = (prompt.messages.len() + prompt.tools.len()) as u64;
+    Some(8 * elements + if dialect == Dialect::AnthropicMessages { 1024 } else { 64 })
 }

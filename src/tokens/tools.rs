@@ -100,21 +100,19 @@ impl Writer {
             }
             None => Vec::new(),
         };
-        let required: Vec<_> = schema
-            .elements("required")
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(json::string)
-            .collect();
-        let inline =
-            self.layout == Layout::Of2024 && properties.iter().all(|(_, property)| described(property.as_ref()).is_none());
+        let required: Vec<_> =
+            schema.elements("required").unwrap_or_default().into_iter().filter_map(json::string).collect();
+        let inline = self.layout == Layout::Of2024
+            && properties.iter().all(|(_, property)| described(property.as_ref()).is_none());
         let indent = match self.layout {
             Layout::Of2023 => 2 * depth,
             Layout::Of2024 => 0,
         };
         self.out.push_str(if inline { "{ " } else { "{\n" });
         for (i, (name, property)) in properties.iter().enumerate() {
-            if let Some(text) = described(property.as_ref()).filter(|_| self.layout == Layout::Of2024 || depth == 0) {
+            if let Some(text) =
+                described(property.as_ref()).filter(|_| self.layout == Layout::Of2024 || depth == 0)
+            {
                 self.pad(indent);
                 self.comment(&text);
             }
@@ -131,8 +129,20 @@ impl Writer {
             let last = i + 1 == properties.len();
             self.out.push_str(match self.layout {
                 Layout::Of2023 => ",\n",
-                Layout::Of2024 if inline => if last { " " } else { ", " },
-                Layout::Of2024 => if last { "\n" } else { ",\n" },
+                Layout::Of2024 if inline => {
+                    if last {
+                        " "
+                    } else {
+                        ", "
+                    }
+                }
+                Layout::Of2024 => {
+                    if last {
+                        "\n"
+                    } else {
+                        ",\n"
+                    }
+                }
             });
         }
         if properties.is_empty() && self.layout == Layout::Of2023 {
@@ -207,7 +217,13 @@ mod tests {
     use super::*;
 
     fn tool(parameters: &str) -> Tool<'_> {
-        Tool { raw: "{}", name: "f".into(), description: Some("does".into()), parameters: Some(parameters), hosted: false }
+        Tool {
+            raw: "{}",
+            name: "f".into(),
+            description: Some("does".into()),
+            parameters: Some(parameters),
+            hosted: false,
+        }
     }
 
     #[test]
