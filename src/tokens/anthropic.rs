@@ -109,7 +109,7 @@ mod tests {
         let profile = Profile::new(Dialect::AnthropicMessages, model);
         let tool = |raw| Tool { raw, name: "t".into(), description: None, parameters: None, hosted: false };
         let bash = tool(r#"{"type":"bash_20250124","name":"bash"}"#);
-        assert_eq!(tools(profile, &[bash.clone()], &ToolChoice::Auto, model).likely, 496 + 244);
+        assert_eq!(tools(profile, std::slice::from_ref(&bash), &ToolChoice::Auto, model).likely, 496 + 244);
         let search = tool(r#"{"type":"web_search_20250305","name":"web_search"}"#);
         let count = tools(profile, &[bash, search], &ToolChoice::Auto, model);
         assert_eq!(count.accuracy, Accuracy::UpperBound);

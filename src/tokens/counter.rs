@@ -298,3 +298,113 @@ fn finish(total: Tally, encoding: &'static str, parts: CountParts) -> Count {
 pub(super) fn count(call: &Call) -> Count {
     without_memo(call)
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "`json!` writes the bodies of these tests")]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn whatever_the_body_holds_there_is_a_count() {
+        for body in [
+            "",
+            "{}",
+            "[]",
+            "null",
+            "\u{1F600}",
+            r#"{"messages":7}"#,
+            r#"{"messages":[]}"#,
+            r#"{"messages":[null,7,"x",{}]}"#,
+            r#"{"model":7,"messages":[{"role":7,"content":7}],"tools":[7,{}],"tool_choice":7}"#,
+            r#"{"model":"gpt-4o","messages":[{"role":"user","content":"\ud800"}]}"#,
+            r#"{"messages":[],"tools":[{"type":"function","function":{"name":"a","parameters":[]}}]}"#,
+        ] {
+            for uri in ["/v1/chat/completions", "/v1/messages", "/v1/embeddings", "/other"] {
+                let call = Call::post(&format!("https://a.example{uri}"), body.to_owned());
+                let found = count(&call);
+                assert!(found.likely <= found.at_most, "{body} at {uri}");
+                assert_eq!(Counter::default().count(&call), found, "{body} at {uri}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn a_call_fits_exactly_if_its_upper_bound_does(
+            model in prop::sample::select(vec!["gpt-4o", "gpt-4", "claude-opus-5", "gemini-3-pro", "llama"]),
+            path in prop::sample::select(vec!["/v1/chat/completions", "/v1/messages"]),
+            texts in prop::collection::vec("[a-z \"\\\\\u{e9}\u{4e16}\n<|>]{0,40}", 0..4),
+            tools in prop::collection::vec("[a-z]{0,3}", 0..3),
+            choice in prop::sample::select(vec![json!(null), json!("none"), json!({"function": {"name": "a"}})]),
+            budget in 0u64..1600,
+        ) {
+            let messages: Vec<_> = texts
+                .iter()
+                .enumerate()
+                .map(|(i, text)| {
+                    let role = ["user", "assistant", "system", "tool"][i % 4];
+                    json!({"role": role, "content": text, "name": text})
+                })
+                .collect();
+            let tools: Vec<_> = tools.iter().map(|name| json!({"function": {"name": name, "parameters": {
+                "type": "object", "properties": {name: {"anyOf": [{}, {"type": "object"}]}}}}})).collect();
+            let body = json!({"model": model, "messages": messages, "tools": tools, "tool_choice": choice});
+            let call = Call::post(&format!("https://a.example{path}"), body.to_string());
+            let counter = Counter::default();
+            let at_most = count(&call).at_most;
+            for budget in [budget, at_most, at_most.saturating_sub(1)] {
+                prop_assert_eq!(counter.fits(&call, budget), at_most <= budget, "{} of {}", at_most, budget);
+            }
+        }
+
+        #[test]
+        fn remembered_counts_are_the_same_counts(body in "\\PC{0,60}", at in 0usize..120) {
+            let whole = r#"{"model":"gpt-4o","messages":[{"role":"system","content":"a"},{"role":"user","content":[{"type":"text"}]}]}"#;
+            let at = at.min(whole.len());
+            let text = format!("{}{body}{}", &whole[..at], &whole[at..]);
+            let call = Call::post("https://a.example/v1/chat/completions", text);
+            let counter = Counter::default();
+            prop_assert_eq!(counter.count(&call), count(&call));
+            prop_assert_eq!(counter.count(&call), count(&call));
+        }
+    }
+
+    #[test]
+    fn an_element_is_counted_once_and_remembered_by_its_bytes() {
+        let body = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"one"},{"role":"user","content":"two"}]}"#;
+        let call = Call::post("https://a.example/v1/chat/completions", body);
+        let counter = Counter::default();
+        let first = counter.count(&call);
+        counter.memo.run_pending_tasks();
+        assert_eq!(counter.memo.entry_count(), 2, "one for each message");
+        assert_eq!(counter.clone().count(&call), first);
+        counter.memo.run_pending_tasks();
+        assert_eq!(counter.memo.entry_count(), 2, "nothing new");
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let counter = Counter::with_capacity(8);
+        for i in 0..200 {
+            let body =
+                json!({"model": "gpt-4o", "messages": [{"role": "user", "content": format!("message {i}")}]});
+            counter.count(&Call::post("https://a.example/v1/chat/completions", body.to_string()));
+        }
+        counter.memo.run_pending_tasks();
+        assert!(counter.memo.entry_count() <= 8);
+    }
+
+    #[cfg(not(feature = "tiktoken"))]
+    #[test]
+    fn without_the_vocabulary_bytes_are_the_bound() {
+        let body = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hello world!"}]}"#;
+        let count = Counter::default().count(&Call::post("https://a.example/v1/chat/completions", body));
+        assert_eq!((count.likely, count.at_most), (7 + 3, 7 + 12 + 1));
+        assert_eq!((count.encoding, count.accuracy), ("bytes", Accuracy::UpperBound));
+    }
+}

@@ -276,3 +276,53 @@ pub(super) fn beyond_bytes(prompt: &Prompt<'_>, dialect: Dialect) -> Option<u64>
     let elements = (prompt.messages.len() + prompt.tools.len()) as u64;
     Some(8 * elements + if dialect == Dialect::AnthropicMessages { 1024 } else { 64 })
 }
+
+#[cfg(all(test, feature = "tiktoken"))]
+mod tests {
+    use super::*;
+    use crate::dialect::{Image, Source};
+
+    fn message<'a>(role: Role, parts: Vec<Part<'a>>) -> Message<'a> {
+        Message { raw: "{}", role, name: None, parts, bare: false }
+    }
+
+    fn text(text: &str) -> Part<'_> {
+        Part::Text(text.into())
+    }
+
+    #[test]
+    fn claudes_frame_is_seven_and_four_for_each_further_message() {
+        // The vendor's example: 14 in all, system included, where o200k counts 7 for the texts.
+        let profile = Profile::new(Dialect::AnthropicMessages, "claude-sonnet-4-5");
+        assert_eq!(profile.framing(1).likely, 7);
+        let hello = message(Role::User, vec![text("Hello, Claude")]);
+        let first = profile.message(&hello, true).tally;
+        let later = profile.message(&hello, false).tally;
+        assert_eq!(first.likely, profile.plain("Hello, Claude").likely);
+        assert_eq!(later.likely, first.likely + 4);
+        assert_eq!(later.accuracy, Accuracy::Calibrated);
+    }
+
+    #[test]
+    fn system_text_and_pictures_inside_tool_results_count() {
+        let profile = Profile::new(Dialect::AnthropicMessages, "claude-opus-5");
+        let image = Part::Image(Image { source: Source::Url("https://a/b.png".into()), detail: None });
+        let result = Part::ToolResult { id: "t1".into(), parts: vec![text("a ship"), image] };
+        let count = profile.message(&message(Role::User, vec![result]), false).tally;
+        assert!(count.at_most >= 4784 && count.accuracy == Accuracy::UpperBound);
+        let prompt = Prompt { system: vec![text("Be brief and kind.")], ..Prompt::default() };
+        let rest = profile.rest(&Doc::new("{}"), &prompt, "claude-opus-5");
+        assert!(rest.system.likely >= 5, "{}", rest.system.likely);
+        assert!(!rest.joins);
+    }
+
+    #[test]
+    fn unknown_blocks_count_their_bytes_and_thinking_is_text() {
+        let profile = Profile::new(Dialect::OpenAiChat, "gpt-4o");
+        let unknown = profile.message(&message(Role::User, vec![Part::Unknown(r#"{"type":"new"}"#)]), false);
+        assert_eq!((unknown.tally.likely, unknown.tally.at_most), (4 + 5, 4 + 14));
+        let thinking =
+            profile.message(&message(Role::Assistant, vec![Part::Thinking("I see".into())]), false);
+        assert_eq!((thinking.tally.likely, thinking.tally.accuracy), (4 + 2, Accuracy::Calibrated));
+    }
+}
