@@ -239,7 +239,7 @@ impl<'a> Split<'a> {
 /// Tokens of a call, read as a whole.
 fn without_memo(call: &Call) -> Count {
     let profile = Profile::of(call);
-    if call.parts.uri.path().ends_with("/embeddings")
+    if (call.dialect.name() == "embeddings" || call.parts.uri.path().ends_with("/embeddings"))
         && let Some(count) = inputs(profile, call)
     {
         return count;

@@ -24,6 +24,8 @@ enum Frame {
     Chat,
     /// gpt-3.5-turbo-0301: 4 a message, a name takes the role's place.
     Chat0301,
+    /// OpenAI's newer API: the frame of chat, calls of tools being items of their own.
+    Responses,
     /// Claude: 7 around the first message, 4 for each other.
     Anthropic,
     /// Nothing known.
@@ -61,6 +63,7 @@ impl Profile {
             Dialect::OpenAiChat if name.contains("gpt-3.5-turbo-0301") => Frame::Chat0301,
             Dialect::OpenAiChat => Frame::Chat,
             Dialect::AnthropicMessages => Frame::Anthropic,
+            other if other.name() == "openai-responses" => Frame::Responses,
             _ => Frame::None,
         };
         Self { model: Encoding::for_model(name), picture: Rule::of(name), frame }
@@ -74,7 +77,9 @@ impl Profile {
     pub(super) fn framing(self, messages: usize) -> Tally {
         match self.frame {
             // One more at most: the accounting has changed by so much before.
-            Frame::Chat | Frame::Chat0301 => Tally { likely: 3, at_most: 4, accuracy: Accuracy::Formula },
+            Frame::Chat | Frame::Chat0301 | Frame::Responses => {
+                Tally { likely: 3, at_most: 4, accuracy: Accuracy::Formula }
+            }
             Frame::Anthropic if messages > 0 => {
                 Tally { likely: 7, at_most: 8, accuracy: Accuracy::Calibrated }
             }
@@ -88,14 +93,17 @@ impl Profile {
         let mut count = MessageCount { tally: Tally::default(), system, line_end: 0 };
         let tally = &mut count.tally;
         match self.frame {
-            Frame::Chat | Frame::Chat0301 => {
+            Frame::Responses if !message.parts.is_empty() && message.parts.iter().all(is_call) => {
+                tally.add(Tally { likely: 0, at_most: 4, accuracy: Accuracy::Formula });
+            }
+            Frame::Chat | Frame::Chat0301 | Frame::Responses => {
                 let role = if message.role == Role::Other { 4 } else { 1 };
-                tally.add(Tally::formula(if self.frame == Frame::Chat { 3 } else { 4 } + role));
+                tally.add(Tally::formula(if self.frame == Frame::Chat0301 { 4 } else { 3 } + role));
                 if let Some(name) = &message.name {
                     tally.add(self.text(name));
                     match self.frame {
-                        Frame::Chat => tally.add(Tally::formula(1)),
-                        _ => tally.less(1),
+                        Frame::Chat0301 => tally.less(1),
+                        _ => tally.add(Tally::formula(1)),
                     }
                 }
                 if message.role == Role::Other {
@@ -182,9 +190,14 @@ impl Profile {
         for part in &prompt.system {
             count.system.add(self.part(part));
         }
+        if self.frame == Frame::Responses && !prompt.system.is_empty() {
+            // Instructions are one system message.
+            count.system.add(Tally::formula(4));
+        }
         if !prompt.tools.is_empty() {
             count.tools = match self.frame {
                 Frame::Anthropic => anthropic::tools(self, &prompt.tools, &prompt.tool_choice, model),
+                Frame::None => self.json_tools(&prompt.tools),
                 _ => self.openai_tools(doc, &prompt.tools, &prompt.tool_choice),
             };
             count.joins = self.is_chat() && prompt.tools.iter().any(|tool| !tool.hosted);
@@ -195,6 +208,20 @@ impl Profile {
             count.response_format = self.response_format(doc, schema);
         }
         count
+    }
+
+    /// Tools of an API that says nothing about how they are read: their JSON.
+    fn json_tools(self, tools: &[Tool<'_>]) -> Tally {
+        let mut total = Tally::default();
+        for tool in tools {
+            let mut count = self.text(&tools::compact(tool.raw));
+            if tool.hosted {
+                count = Tally::bound(count.likely, tool.raw.len() as u64);
+            }
+            count.weaken(Accuracy::Calibrated);
+            total.add(count);
+        }
+        total
     }
 
     /// Tools with the OpenAI frame; without a system message.
@@ -254,6 +281,10 @@ impl Profile {
 impl RestCount {
     /// Tokens that tool definitions save when a system message stands ahead of them.
     pub(super) const JOIN: u64 = 4;
+}
+
+fn is_call(part: &Part<'_>) -> bool {
+    matches!(part, Part::ToolCall { .. })
 }
 
 /// Tokens that a prompt may cost beyond the bytes of its body; `None` if it holds something whose cost has nothing
