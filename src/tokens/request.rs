@@ -92,6 +92,14 @@ impl Profile {
         let system = matches!(message.role, Role::System | Role::Developer);
         let mut count = MessageCount { tally: Tally::default(), system, line_end: 0 };
         let tally = &mut count.tally;
+        if self.frame == Frame::Responses
+            && message.parts.iter().any(|part| matches!(part, Part::Thinking(_)))
+        {
+            // Most of it is encrypted; what it costs is in the usage of the call that made it, at most its bytes.
+            let bytes = message.raw.len() as u64;
+            *tally = Tally::bound(bytes.div_ceil(4), bytes);
+            return count;
+        }
         match self.frame {
             Frame::Responses if !message.parts.is_empty() && message.parts.iter().all(is_call) => {
                 tally.add(Tally { likely: 0, at_most: 4, accuracy: Accuracy::Formula });
