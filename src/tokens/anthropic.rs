@@ -1,5 +1,7 @@
 //! What Anthropic adds for tools: a hidden system prompt, once, and each definition as JSON.
 
+use std::borrow::Cow;
+
 use super::Accuracy;
 use super::encoding::{Claude, Line};
 use super::request::Profile;
@@ -36,12 +38,22 @@ fn hidden(model: &str, forced: bool) -> Tally {
     let line = claude.map_or(Line::Other, |claude| claude.line);
     let version = claude.and_then(|claude| claude.version).unwrap_or((u32::MAX, 0));
     // Of a line without a row of its own the dearest of its age is taken, by Opus.
-    let line = if line == Line::Other || (line == Line::Haiku && version < (4, 5)) { Line::Opus } else { line };
+    let line =
+        if line == Line::Other || (line == Line::Haiku && version < (4, 5)) { Line::Opus } else { line };
     let row = HIDDEN.iter().find(|row| row.0 == line && row.1 <= version);
     let (known, free, named) = row.map_or((false, 496, 588), |row| (row.1 == version, row.2, row.3));
     let likely = if forced { named } else { free };
     let at_most = if known { likely } else { MOST_HIDDEN };
     Tally { likely, at_most, accuracy: Accuracy::Calibrated }
+}
+
+fn kind<'a>(tool: &Tool<'a>) -> Cow<'a, str> {
+    Object::parse(tool.raw).and_then(|tool| tool.str("type")).unwrap_or_default()
+}
+
+/// True for a tool whose definition is the provider's own.
+pub(super) fn is_built_in(tool: &Tool<'_>) -> bool {
+    !matches!(&*kind(tool), "" | "custom")
 }
 
 /// Tools, hidden prompt included.
@@ -50,14 +62,16 @@ pub(super) fn tools(profile: Profile, tools: &[Tool<'_>], choice: &ToolChoice<'_
     let mut total = hidden(model, forced);
     let newer = Claude::of(model).is_none_or(Claude::new_tokenizer);
     for tool in tools {
-        let kind = Object::parse(tool.raw).and_then(|tool| tool.str("type")).unwrap_or_default();
+        let kind = kind(tool);
         let json = profile.plain(&compact(tool.raw));
         let set = |likely, at_most| Tally { likely, at_most, accuracy: Accuracy::Calibrated };
         total.add(match &*kind {
             "" | "custom" => json,
             kind if kind.starts_with("bash_") => set(if newer { 325 } else { 244 }, 325),
             kind if kind.starts_with("text_editor_") => set(700, 700),
-            kind if kind.starts_with("computer_2025") || kind.starts_with("computer_2024") => set(735, 735 + 499),
+            kind if kind.starts_with("computer_2025") || kind.starts_with("computer_2024") => {
+                set(735, 735 + 499)
+            }
             kind if kind.starts_with("computer_") => set(4520, 4590),
             kind if kind.starts_with("browser_") => set(6610, 6670),
             // A tool the provider runs: its definition is the provider's own.
@@ -95,7 +109,7 @@ mod tests {
         let profile = Profile::new(Dialect::AnthropicMessages, model);
         let tool = |raw| Tool { raw, name: "t".into(), description: None, parameters: None, hosted: false };
         let bash = tool(r#"{"type":"bash_20250124","name":"bash"}"#);
-        assert_eq!(tools(profile, &[bash.clone()], &ToolChoice::Auto, model).likely, 496 + 244);
+        assert_eq!(tools(profile, std::slice::from_ref(&bash), &ToolChoice::Auto, model).likely, 496 + 244);
         let search = tool(r#"{"type":"web_search_20250305","name":"web_search"}"#);
         let count = tools(profile, &[bash, search], &ToolChoice::Auto, model);
         assert_eq!(count.accuracy, Accuracy::UpperBound);

@@ -1,9 +1,9 @@
 //! Documents and sound.
 
+use super::Accuracy;
 use super::encoding::{Family, ModelEncoding};
 use super::picture::{Rule, size};
 use super::tally::Tally;
-use super::Accuracy;
 use crate::dialect::Source;
 
 /// Pages an API takes at most, when the file does not tell how many it has.
@@ -23,23 +23,16 @@ pub(super) fn file(source: &Source<'_>, model: ModelEncoding, rule: Rule) -> Tal
     pages(page_count(&bytes), model, rule)
 }
 
-/// A text document. Some APIs send it as it is and some as base64, so the larger reading bounds it.
+/// A text document: base64 of text, or else the text itself.
 fn plain_text(data: &str, model: ModelEncoding) -> Tally {
     let bytes = size::decode_prefix(data, MOST_BASE64);
-    let whole = bytes.len() * 4 + 4 > data.len() * 3;
-    match std::str::from_utf8(&bytes) {
-        Ok(text) if whole && !text.is_empty() => {
-            let mut count = Tally::from(model.measure(text));
-            count.at_most = count.at_most.max(data.len() as u64);
-            count.weaken(Accuracy::UpperBound);
-            count
-        }
-        _ => {
-            let mut count = Tally::from(model.measure(data));
-            count.weaken(Accuracy::Calibrated);
-            count
-        }
-    }
+    let whole = bytes.len() * 4 + 8 > data.len() * 3;
+    let decoded = String::from_utf8(bytes).ok().filter(|_| whole);
+    let mut count = Tally::from(model.measure(decoded.as_deref().unwrap_or(data)));
+    // Nothing says what a file costs beside its text.
+    count.weaken(Accuracy::Calibrated);
+    count.slack(count.at_most / 10 + 16);
+    count
 }
 
 fn pages(found: Option<u64>, model: ModelEncoding, rule: Rule) -> Tally {
@@ -131,7 +124,8 @@ mod tests {
 
     #[test]
     fn pages_that_can_be_seen_are_counted() {
-        let pdf = base64(b"%PDF-1.4 1 0 obj<</Type /Pages/Count 2>> <</Type/Page>> <</Type /Page /Parent 1 0 R>>");
+        let pdf =
+            base64(b"%PDF-1.4 1 0 obj<</Type /Pages/Count 2>> <</Type/Page>> <</Type /Page /Parent 1 0 R>>");
         let count = file_for("claude-opus-5", &pdf);
         assert_eq!((count.likely, count.accuracy), (2 * 2321, Accuracy::Calibrated));
         assert_eq!(file_for("gemini-3-pro", &pdf).likely, 1120);

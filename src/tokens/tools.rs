@@ -23,7 +23,7 @@ const KNOWN: [&str; 8] =
 
 /// The text of these tools, and whether each word of their schemas is one that billed numbers cover.
 pub(super) fn render<'a>(tools: impl Iterator<Item = &'a Tool<'a>>, layout: Layout) -> (String, bool) {
-    let mut writer = Writer { layout, out: String::from("namespace functions {\n\n"), known: true };
+    let mut writer = Writer { layout, out: String::from("namespace functions {\n\n"), known: true, level: 0 };
     for tool in tools {
         writer.tool(tool);
     }
@@ -59,6 +59,8 @@ struct Writer {
     layout: Layout,
     out: String,
     known: bool,
+    /// Schemas around the one being written, arrays and unions included.
+    level: usize,
 }
 
 impl Writer {
@@ -100,21 +102,19 @@ impl Writer {
             }
             None => Vec::new(),
         };
-        let required: Vec<_> = schema
-            .elements("required")
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(json::string)
-            .collect();
-        let inline =
-            self.layout == Layout::Of2024 && properties.iter().all(|(_, property)| described(property.as_ref()).is_none());
+        let required: Vec<_> =
+            schema.elements("required").unwrap_or_default().into_iter().filter_map(json::string).collect();
+        let inline = self.layout == Layout::Of2024
+            && properties.iter().all(|(_, property)| described(property.as_ref()).is_none());
         let indent = match self.layout {
             Layout::Of2023 => 2 * depth,
             Layout::Of2024 => 0,
         };
         self.out.push_str(if inline { "{ " } else { "{\n" });
         for (i, (name, property)) in properties.iter().enumerate() {
-            if let Some(text) = described(property.as_ref()).filter(|_| self.layout == Layout::Of2024 || depth == 0) {
+            if let Some(text) =
+                described(property.as_ref()).filter(|_| self.layout == Layout::Of2024 || depth == 0)
+            {
                 self.pad(indent);
                 self.comment(&text);
             }
@@ -131,8 +131,20 @@ impl Writer {
             let last = i + 1 == properties.len();
             self.out.push_str(match self.layout {
                 Layout::Of2023 => ",\n",
-                Layout::Of2024 if inline => if last { " " } else { ", " },
-                Layout::Of2024 => if last { "\n" } else { ",\n" },
+                Layout::Of2024 if inline => {
+                    if last {
+                        " "
+                    } else {
+                        ", "
+                    }
+                }
+                Layout::Of2024 => {
+                    if last {
+                        "\n"
+                    } else {
+                        ",\n"
+                    }
+                }
             });
         }
         if properties.is_empty() && self.layout == Layout::Of2023 {
@@ -146,11 +158,17 @@ impl Writer {
     }
 
     fn value(&mut self, schema: &Object<'_>, depth: usize) {
-        if depth > DEEPEST {
+        if self.level == DEEPEST {
             self.known = false;
             self.out.push_str("any");
             return;
         }
+        self.level += 1;
+        self.choice(schema, depth);
+        self.level -= 1;
+    }
+
+    fn choice(&mut self, schema: &Object<'_>, depth: usize) {
         self.check(schema);
         if let Some(values) = schema.elements("enum") {
             return self.joined(&values, |writer, value| writer.out.push_str(&compact(value)));
@@ -207,7 +225,13 @@ mod tests {
     use super::*;
 
     fn tool(parameters: &str) -> Tool<'_> {
-        Tool { raw: "{}", name: "f".into(), description: Some("does".into()), parameters: Some(parameters), hosted: false }
+        Tool {
+            raw: "{}",
+            name: "f".into(),
+            description: Some("does".into()),
+            parameters: Some(parameters),
+            hosted: false,
+        }
     }
 
     #[test]

@@ -62,7 +62,8 @@ impl TextClass {
             seen += 1;
             // From Greek on, without the blocks of punctuation and symbols.
             wide += usize::from(c >= '\u{370}' && !('\u{2000}'..='\u{2bff}').contains(&c));
-            signs += usize::from(matches!(c, '{' | '}' | '(' | ')' | '[' | ']' | ';' | '=' | '<' | '>' | '_'));
+            signs +=
+                usize::from(matches!(c, '{' | '}' | '(' | ')' | '[' | ']' | ';' | '=' | '<' | '>' | '_'));
         }
         if wide * 10 > seen * 3 {
             Self::Wide
@@ -217,7 +218,8 @@ pub(crate) fn bare(model: &str) -> String {
         Some(tuned) => tuned.split(':').next().unwrap_or_default(),
         None => name,
     };
-    let name = ["us.", "eu.", "apac.", "global."].iter().find_map(|mark| name.strip_prefix(mark)).unwrap_or(name);
+    let name =
+        ["us.", "eu.", "apac.", "global."].iter().find_map(|mark| name.strip_prefix(mark)).unwrap_or(name);
     ["anthropic.", "openai.", "google."]
         .iter()
         .find_map(|mark| name.strip_prefix(mark))
@@ -229,7 +231,8 @@ pub(crate) fn bare(model: &str) -> String {
 pub(super) fn of(model: &str) -> ModelEncoding {
     let name = bare(model);
     let fits = |row: &&Row| {
-        name.strip_prefix(row.begins).is_some_and(|rest| !row.exact || rest.is_empty() || rest.starts_with('-'))
+        name.strip_prefix(row.begins)
+            .is_some_and(|rest| !row.exact || rest.is_empty() || rest.starts_with('-'))
     };
     if let Some(row) = TABLE.iter().filter(fits).max_by_key(|row| row.begins.len()) {
         return ModelEncoding { encoding: row.encoding, family: Family::OpenAi, sure: row.sure };
@@ -280,7 +283,8 @@ impl Claude {
             }
         }
         // Bedrock ends a name in `-v1:0`: that number stands after a date and is no version.
-        let dated = rest.split(['-', '@']).any(|word| word.len() == 8 && word.bytes().all(|b| b.is_ascii_digit()));
+        let dated =
+            rest.split(['-', '@']).any(|word| word.len() == 8 && word.bytes().all(|b| b.is_ascii_digit()));
         if dated && rest.contains(':') {
             numbers.pop();
         }
@@ -333,7 +337,11 @@ mod tests {
             ("claude-mythos-preview", Line::Other, None, true),
         ] {
             let claude = Claude::of(model).expect(model);
-            assert_eq!((claude.line, claude.version, claude.new_tokenizer()), (line, version, new), "{model}");
+            assert_eq!(
+                (claude.line, claude.version, claude.new_tokenizer()),
+                (line, version, new),
+                "{model}"
+            );
         }
         assert_eq!(Claude::of("gpt-4o"), None);
     }

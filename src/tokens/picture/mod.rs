@@ -34,7 +34,10 @@ pub(super) enum Levels {
     Gpt55,
     Gpt54,
     /// One limit for all levels of detail.
-    Flat { budget: u64, at_most: u64 },
+    Flat {
+        budget: u64,
+        at_most: u64,
+    },
 }
 
 /// Most patches of a picture, and its longest edge in pixels.
@@ -58,7 +61,9 @@ impl Rule {
             Family::ClaudeOld => Self::Claude { edge: 1568, cap: 1568 },
             Family::ClaudeNew => Self::Claude { edge: 2576, cap: 4784 },
             Family::Gemini if name.starts_with("gemini-2.5") => Self::Gemini25,
-            Family::Gemini if name.starts_with("gemini-2") || name.starts_with("gemini-1") => Self::GeminiTiles,
+            Family::Gemini if name.starts_with("gemini-2") || name.starts_with("gemini-1") => {
+                Self::GeminiTiles
+            }
             Family::Gemini => Self::GeminiBudget,
             Family::OpenAi => Self::of_openai(&name),
             Family::Other => Self::Unknown,
