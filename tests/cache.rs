@@ -370,6 +370,34 @@ async fn a_changed_policy_never_serves_what_the_old_one_asked_for() {
     assert_ne!(answers[0], answers[2]);
 }
 
+#[tokio::test]
+async fn a_fallback_is_left_as_soon_as_the_model_asked_for_is_up_again() {
+    use thrifty::tier::TierPolicy;
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let inner = service_fn(move |call: Call| {
+        let first = counted.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            let model = call.model().unwrap_or_default();
+            let mut reply = Reply::new(WHOLE.replace("gpt-5-mini-2025-08-07", &model).into());
+            if first {
+                *reply.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+            }
+            Ok::<_, BoxError>(reply)
+        }
+    });
+    let policy = TierPolicy::builder().fallback(["gpt-5-nano"]).build().unwrap();
+    let client = Stack::builder().tier(policy).build().unwrap().layer(inner);
+    let mut answered = Vec::new();
+    for _ in 0..3 {
+        let reply = client.clone().oneshot(ask("hi")).await.unwrap();
+        let bytes = reply.into_body().bytes().await.unwrap();
+        answered.push(String::from_utf8_lossy(&bytes).contains("\"gpt-5-nano\""));
+    }
+    assert_eq!(answered, [true, false, false], "a shortcut led to the answer of a fallback");
+    assert_eq!(calls.load(Ordering::SeqCst), 3, "down, fallback, asked; then from the cache");
+}
+
 #[cfg(feature = "disk")]
 #[tokio::test]
 async fn answers_survive_a_restart() {

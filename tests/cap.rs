@@ -112,6 +112,17 @@ fn a_limit_of_nothing_is_not_applied() {
 }
 
 #[test]
+fn a_limit_never_goes_below_the_thinking_budget() {
+    let body = r#"{"model":"claude-sonnet-4-5","max_tokens":9000,"thinking":{"type":"enabled","budget_tokens":2048},"messages":[]}"#;
+    for limit in [1, 512, 2_047, 2_048] {
+        let (outcome, after) = capped(ANTHROPIC, body, &CapPolicy::new(limit));
+        assert_eq!((outcome.set, after.as_str()), (None, body), "{limit} would be refused with that budget");
+        assert!(outcome.note.is_some(), "and it is told");
+    }
+    assert_eq!(capped(ANTHROPIC, body, &CapPolicy::new(2_049)).0.set, Some(2_049));
+}
+
+#[test]
 fn a_limit_we_cannot_read_is_left_alone() {
     for value in ["-1", "\"100\"", "12.5", "[]"] {
         for body in [

@@ -5,8 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use thrifty::call::{Call, Dialect};
-use thrifty::dialect::{Finish, Outcome, Part, Usage};
+use thrifty::dialect::{CapField, Finish, Outcome, Part, Usage};
 
 fn fixture(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/dialect").join(name);
@@ -238,7 +239,10 @@ fn recorded_usages_get_their_normal_form() {
         let dialect = match flavor.as_str() {
             "openai/chat" | "groq/default" | "mistral/default" | "deepseek/chat" => CHAT,
             "anthropic/default" => MESSAGES,
-            _ => continue,
+            "openai/responses" => Dialect::OpenAiResponses,
+            "google/default" => Dialect::GeminiGenerate,
+            "openai/embeddings" => Dialect::Embeddings,
+            other => panic!("a flavor without a dialect: {other}"),
         };
         let raw = vector["raw_usage"].to_string();
         let usage = dialect.format().usage(&raw).unwrap_or_else(|| panic!("{flavor} is not read: {raw}"));
@@ -269,5 +273,89 @@ fn recorded_usages_get_their_normal_form() {
         *seen.entry(flavor).or_default() += 1;
     }
     println!("recorded usages that match: {seen:?}");
-    assert!(seen.len() >= 5, "the file holds all flavors: {seen:?}");
+    assert!(seen.len() >= 8, "the file holds all flavors: {seen:?}");
+}
+
+#[test]
+fn each_name_and_alias_of_a_dialect_is_understood() {
+    for dialect in Dialect::ALL {
+        assert_eq!(dialect.name().parse::<Dialect>().unwrap(), dialect);
+        assert_eq!(dialect.format().dialect(), dialect);
+    }
+    for (alias, dialect) in [
+        ("Groq", CHAT),
+        ("mistral", CHAT),
+        ("deepseek", CHAT),
+        ("xai", CHAT),
+        ("anthropic", MESSAGES),
+        ("responses", Dialect::OpenAiResponses),
+        ("google", Dialect::GeminiGenerate),
+        ("gemini", Dialect::GeminiGenerate),
+        ("ollama", Dialect::OllamaChat),
+    ] {
+        assert_eq!(alias.parse::<Dialect>().unwrap(), dialect, "{alias}");
+    }
+    assert!("nobody".parse::<Dialect>().is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Bytes that hold pieces of real streams in any order, so that every branch is reached.
+    #[test]
+    fn readers_take_any_bytes_and_any_split(
+        pieces in prop::collection::vec(prop_oneof![
+            Just("data: "), Just("event: error"), Just("\n"), Just("\r\n\r\n"), Just("\n\n"), Just("[DONE]"), Just("{"), Just("}"),
+            Just(r#"{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}"#),
+            Just(r#"{"choices":[{"delta":{"tool_calls":[{"index":-1,"function":{"arguments":"{"}}]}}],"usage":{"prompt_tokens":-1}}"#),
+            Just(r#"{"type":"message_start","message":{"usage":{"input_tokens":1}}}"#),
+            Just(r#"{"type":"content_block_delta","index":9,"delta":{"type":"input_json_delta","partial_json":"{"}}"#),
+            Just(r#"{"type":"message_stop"}"#),
+            Just(r#"{"candidates":[{"finishReason":"STOP","content":{"parts":[{"text":"é"}]}}]}"#),
+            Just(r#"{"done":true,"done_reason":"stop","eval_count":1e99}"#),
+            Just("\u{FEFF}é"), Just("null"), Just("[[[["),
+        ], 0..40),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+    ) {
+        let text = pieces.concat();
+        let bytes = text.as_bytes();
+        let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+        at.extend([0, bytes.len()]);
+        at.sort_unstable();
+        for dialect in Dialect::ALL {
+            let _ = dialect.format().read_reply(bytes);
+            let _ = dialect.format().usage(&text);
+            let mut whole = dialect.format().stream_reader();
+            whole.push(bytes);
+            let mut split = dialect.format().stream_reader();
+            at.windows(2).for_each(|pair| split.push(&bytes[pair[0]..pair[1]]));
+            for ended in [true, false] {
+                prop_assert_eq!(whole.outcome(ended), split.outcome(ended), "{}", dialect);
+            }
+        }
+    }
+
+    #[test]
+    fn requests_of_any_json_are_read(
+        value in prop_oneof![Just("null"), Just("7"), Just("\"x\""), Just("[]"), Just("[1]"), Just("{}"), Just("[{}]"),
+            Just(r#"[{"role":"user","content":[{"type":"image"},{"type":"tool_result","content":{}}],"parts":[{}]}]"#)],
+        name in prop_oneof![Just("messages"), Just("contents"), Just("input"), Just("system"), Just("tools"),
+            Just("tool_choice"), Just("thinking"), Just("generationConfig"), Just("options"), Just("toolConfig")],
+    ) {
+        let (parts, ()) = http::Request::post("http://h/models/m:x").body(()).unwrap().into_parts();
+        for dialect in Dialect::ALL {
+            let mut call = Call::new(dialect, parts.clone(), format!(r#"{{"model":"m","{name}":{value}}}"#));
+            let format = call.format();
+            for message in &format.prompt(&call).messages {
+                let _ = (format.has_cache_mark(message.raw), format.clear_tool_results(message.raw, "x"));
+            }
+            let _ = (format.bypass(&call), format.cap(&call), format.cap_floor(&call), format.choices(&call));
+            let before = call.doc.bytes().clone();
+            if format.set_cap(&mut call, 9, CapField::Auto).is_err() {
+                prop_assert_eq!(call.doc.bytes(), &before, "a refused edit changes nothing");
+            } else {
+                prop_assert_eq!(format.cap(&call), Some(9));
+            }
+        }
+    }
 }

@@ -1,4 +1,5 @@
 //! What the prefix layer promises, seen from outside.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use thrifty::BoxError;
 use thrifty::call::{Call, Reply, ReplyBody};

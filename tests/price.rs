@@ -1,4 +1,5 @@
 //! Prices against recorded usages and a public price list. The data is optional: `THRIFTY_DATA` names its folder.
+#![expect(clippy::unwrap_used, reason = "data that cannot be read fails the test")]
 
 use std::path::PathBuf;
 

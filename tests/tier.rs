@@ -1,4 +1,5 @@
 //! What the tier layer promises, seen from outside.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::sync::{Arc, Mutex};
 

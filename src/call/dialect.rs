@@ -13,6 +13,14 @@ pub enum Dialect {
     OpenAiChat,
     /// Anthropic Messages.
     AnthropicMessages,
+    /// OpenAI Responses.
+    OpenAiResponses,
+    /// Gemini `generateContent`, also on Vertex.
+    GeminiGenerate,
+    /// Ollama's own chat and generate calls.
+    OllamaChat,
+    /// Embeddings of OpenAI and its kin, of Gemini and of Ollama.
+    Embeddings,
     /// Anything else: passed through, priced as unknown, cached only where the user says so.
     #[default]
     Opaque,
@@ -20,7 +28,15 @@ pub enum Dialect {
 
 impl Dialect {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::OpenAiChat, Self::AnthropicMessages, Self::Opaque];
+    pub const ALL: [Self; 7] = [
+        Self::OpenAiChat,
+        Self::AnthropicMessages,
+        Self::OpenAiResponses,
+        Self::GeminiGenerate,
+        Self::OllamaChat,
+        Self::Embeddings,
+        Self::Opaque,
+    ];
 
     /// Its name in logs, on the command line and in replay logs.
     #[must_use]
@@ -28,6 +44,10 @@ impl Dialect {
         match self {
             Self::OpenAiChat => "openai-chat",
             Self::AnthropicMessages => "anthropic-messages",
+            Self::OpenAiResponses => "openai-responses",
+            Self::GeminiGenerate => "gemini-generate",
+            Self::OllamaChat => "ollama-chat",
+            Self::Embeddings => "embeddings",
             Self::Opaque => "opaque",
         }
     }
@@ -45,8 +65,12 @@ impl FromStr for Dialect {
     fn from_str(name: &str) -> Result<Self, Error> {
         let plain = name.trim().to_ascii_lowercase();
         match plain.as_str() {
-            "openai" | "chat" => return Ok(Self::OpenAiChat),
+            "openai" | "chat" | "groq" | "mistral" | "deepseek" | "xai" => return Ok(Self::OpenAiChat),
             "anthropic" | "messages" => return Ok(Self::AnthropicMessages),
+            "responses" => return Ok(Self::OpenAiResponses),
+            "google" | "gemini" => return Ok(Self::GeminiGenerate),
+            "ollama" => return Ok(Self::OllamaChat),
+            "embedding" => return Ok(Self::Embeddings),
             _ => {}
         }
         Self::ALL.into_iter().find(|dialect| dialect.name() == plain).ok_or_else(|| {

@@ -7,6 +7,10 @@
 //! |---|---|---|
 //! | [`OpenAiChat`](Dialect::OpenAiChat) | `/chat/completions` | `messages` |
 //! | [`AnthropicMessages`](Dialect::AnthropicMessages) | `/messages` | `messages`, `max_tokens`, and `system` or an `anthropic-version` header |
+//! | [`OpenAiResponses`](Dialect::OpenAiResponses) | `/responses` | `input`, and `instructions`, `max_output_tokens` or `previous_response_id` |
+//! | [`GeminiGenerate`](Dialect::GeminiGenerate) | `/models/{model}:generateContent`, `:streamGenerateContent` | |
+//! | [`OllamaChat`](Dialect::OllamaChat) | `/api/chat`, `/api/generate` | |
+//! | [`Embeddings`](Dialect::Embeddings) | `/embeddings`, `/api/embed`, `:embedContent`, `:batchEmbedContents` | |
 //! | [`Opaque`](Dialect::Opaque) | anything else | |
 //!
 //! # Example
@@ -31,11 +35,15 @@
 //! ```
 
 mod anthropic;
+mod embeddings;
+mod gemini;
+mod ollama;
 mod opaque;
 mod openai_chat;
 mod outcome;
 mod path;
 mod prompt;
+mod responses;
 pub mod sse;
 mod stream;
 mod usage;
@@ -146,7 +154,11 @@ impl Dialect {
         match self {
             Self::OpenAiChat => &openai_chat::OpenAiChat,
             Self::AnthropicMessages => &anthropic::AnthropicMessages,
-            _ => &opaque::Opaque,
+            Self::OpenAiResponses => &responses::Responses,
+            Self::GeminiGenerate => &gemini::Gemini,
+            Self::OllamaChat => &ollama::Ollama,
+            Self::Embeddings => &embeddings::Embeddings,
+            Self::Opaque => &opaque::Opaque,
         }
     }
 

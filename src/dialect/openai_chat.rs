@@ -213,7 +213,7 @@ impl Format for OpenAiChat {
 }
 
 /// Content that is not in the request.
-fn elsewhere(part: &Part<'_>) -> Option<&'static str> {
+pub(super) fn elsewhere(part: &Part<'_>) -> Option<&'static str> {
     match part {
         Part::ToolResult { parts, .. } => parts.iter().find_map(elsewhere),
         Part::Image(Image { source, .. }) | Part::Audio(source) | Part::File(source) => match source {
@@ -247,13 +247,13 @@ pub(crate) fn is_openai_reasoning(model: &str) -> bool {
     after("o").is_some_and(|c| c.is_ascii_digit()) || after("gpt-").is_some_and(|c| ('5'..='9').contains(&c))
 }
 
-fn marked(part: &str) -> bool {
+pub(super) fn marked(part: &str) -> bool {
     Object::parse(part).is_some_and(|part| {
         part.some("prompt_cache_breakpoint").is_some() || part.some("cache_control").is_some()
     })
 }
 
-fn role(name: &str) -> Role {
+pub(super) fn role(name: &str) -> Role {
     match name {
         "system" => Role::System,
         "developer" => Role::Developer,
@@ -315,7 +315,7 @@ fn tool_call(raw: &str) -> Part<'_> {
     }
 }
 
-fn content_parts(content: &str) -> Vec<Part<'_>> {
+pub(super) fn content_parts(content: &str) -> Vec<Part<'_>> {
     if let Some(text) = json::string(content) {
         return vec![Part::Text(text)];
     }
@@ -325,7 +325,7 @@ fn content_parts(content: &str) -> Vec<Part<'_>> {
     }
 }
 
-fn content_part(raw: &str) -> Part<'_> {
+pub(super) fn content_part(raw: &str) -> Part<'_> {
     let read = || -> Option<Part<'_>> {
         let part = Object::parse(raw)?;
         Some(match part.str("type")?.as_ref() {
@@ -352,6 +352,21 @@ fn content_part(raw: &str) -> Part<'_> {
                     (None, id) => Source::Id(id?),
                 })
             }
+            "input_image" => {
+                let source = match part.str("image_url") {
+                    Some(url) => Source::of_url(url),
+                    None => Source::Id(part.str("file_id")?),
+                };
+                Part::Image(Image { source, detail: part.str("detail") })
+            }
+            "input_file" => Part::File(match (part.str("file_data"), part.str("file_url")) {
+                (Some(data), _) => match Source::of_url(data) {
+                    Source::Url(data) => Source::Base64 { media_type: None, data },
+                    source => source,
+                },
+                (None, Some(url)) => Source::of_url(url),
+                (None, None) => Source::Id(part.str("file_id")?),
+            }),
             // Mistral's `document_url`, OpenRouter's `video_url` and their like.
             kind if kind.ends_with("_url") => {
                 let url = part.object(kind).and_then(|inner| inner.str("url")).or_else(|| part.str(kind));
@@ -375,7 +390,7 @@ fn tool(raw: &str) -> Tool<'_> {
     unknown()
 }
 
-fn function_tool<'a>(raw: &'a str, function: &Object<'a>) -> Tool<'a> {
+pub(super) fn function_tool<'a>(raw: &'a str, function: &Object<'a>) -> Tool<'a> {
     Tool {
         raw,
         name: function.str("name").unwrap_or_default(),
@@ -385,7 +400,7 @@ fn function_tool<'a>(raw: &'a str, function: &Object<'a>) -> Tool<'a> {
     }
 }
 
-fn tool_choice(doc: &Doc) -> ToolChoice<'_> {
+pub(super) fn tool_choice(doc: &Doc) -> ToolChoice<'_> {
     let Some(choice) = doc.some("tool_choice").or_else(|| doc.some("function_call")) else {
         return ToolChoice::Auto;
     };

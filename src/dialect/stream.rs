@@ -48,6 +48,69 @@ impl<F: Facts> StreamReader for SseReader<F> {
     }
 }
 
+/// Reads the facts of a stream of lines, one JSON object on each.
+///
+/// A last line may lack its end, so what is held is tried as a line when the outcome is asked for.
+pub(super) struct LineReader<F> {
+    line: Vec<u8>,
+    facts: F,
+    /// The line under way is over the limit and let go of.
+    skips: bool,
+    unread: bool,
+}
+
+impl<F: Facts> LineReader<F> {
+    pub(super) fn new(facts: F) -> Self {
+        Self { line: Vec::new(), facts, skips: false, unread: false }
+    }
+}
+
+impl<F> fmt::Debug for LineReader<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LineReader").field("held", &self.line.len()).finish_non_exhaustive()
+    }
+}
+
+impl<F: Facts + Clone + 'static> StreamReader for LineReader<F> {
+    fn push(&mut self, chunk: &[u8]) {
+        for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
+            if !self.skips && self.line.len() + piece.len() > Events::MAX_EVENT {
+                (self.skips, self.unread) = (true, true);
+                self.line = Vec::new();
+            }
+            if !self.skips {
+                self.line.extend_from_slice(piece);
+            }
+            if piece.ends_with(b"\n") {
+                take_line(&mut self.facts, &self.line);
+                self.line.clear();
+                self.skips = false;
+            }
+        }
+    }
+
+    fn outcome(&self, ended: bool) -> Outcome {
+        let mut outcome = if ended && !self.line.is_empty() {
+            let mut facts = self.facts.clone();
+            take_line(&mut facts, &self.line);
+            facts.outcome(ended)
+        } else {
+            self.facts.outcome(ended)
+        };
+        if self.unread && outcome.finish == Finish::Whole {
+            outcome.finish = Finish::Unknown;
+        }
+        outcome
+    }
+}
+
+fn take_line(facts: &mut impl Facts, line: &[u8]) {
+    let line = line.trim_ascii();
+    if !line.is_empty() {
+        facts.event(None, &String::from_utf8_lossy(line));
+    }
+}
+
 /// The ending of an answer made of several, or told more than once: the worse of the two.
 pub(super) fn worse(one: Finish, other: Finish) -> Finish {
     let badness = |finish| match finish {

@@ -145,7 +145,7 @@ fn mark_front(doc: &mut Doc, mark: &str) -> bool {
 
 fn mark_last(doc: &mut Doc, name: &str, mark: &str) -> bool {
     let Some(elements) = doc.elements(name) else { return false };
-    let Some((last, element)) = elements.iter().enumerate().last() else { return false };
+    let Some((last, element)) = elements.iter().enumerate().next_back() else { return false };
     let Some(object) = Object::parse(element) else { return false };
     // An empty text takes no mark, and neither does a tool that is loaded later.
     let empty = object.str("text").is_some_and(|text| text.is_empty());

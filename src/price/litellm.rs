@@ -36,12 +36,18 @@ const RATES: &[(&str, What)] = &[
     ("output_cost_per_image_token", What::OutputImage),
 ];
 
+/// An entry with more rates or windows than this is no price of a model.
+const MAX_QUOTES: usize = 500;
+
 const SERVICES: &[&str] = &["batches", "flex", "priority", "balanced", "ultrafast", "decisions"];
 
 /// Top-level members that are no models whatever they hold.
 const RESERVED: &[&str] = &["sample_spec", "rules", "fallback_generalizations"];
 
-pub(super) fn read(bytes: &[u8]) -> Result<(Vec<(Box<str>, Rates)>, Warnings), Error> {
+/// Ids and rates in the order of the file.
+type Models = Vec<(Box<str>, Rates)>;
+
+pub(super) fn read(bytes: &[u8]) -> Result<(Models, Warnings), Error> {
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     let refused = |why: &str| {
         Error::bad_input(
@@ -96,16 +102,15 @@ impl Reader<'_> {
             rates.generates_nothing();
         }
         rates = self.rates(rates, entry, 0, false);
-        for tier in entry.elements("tiered_pricing").unwrap_or_default() {
+        for tier in entry.elements("tiered_pricing").unwrap_or_default().into_iter().take(MAX_QUOTES) {
             rates = self.tier(rates, tier);
         }
         if let Some(off_peak) = entry.object("off_peak_pricing") {
             rates = self.off_peak(rates, &off_peak);
         }
-        if let Some(fee) = entry.some("input_cost_per_request") {
-            rates = self
-                .amount("input_cost_per_request", fee, ABSURD_FEE)
-                .map_or(rates.clone(), |fee| rates.per_request(fee));
+        let request = entry.some("input_cost_per_request");
+        if let Some(fee) = request.and_then(|fee| self.amount("input_cost_per_request", fee, ABSURD_FEE)) {
+            rates = rates.per_request(fee);
         }
         if let Some(fee) = self.search(entry) {
             rates = rates.per_search(fee);
@@ -155,12 +160,17 @@ impl Reader<'_> {
             let same = |have: &Quote| {
                 (have.what, have.above, &have.service) == (quote.what, quote.above, &quote.service)
             };
+            let full = rates.quotes().len() + found.len() >= MAX_QUOTES;
             match found.iter_mut().find(|(have, _)| same(have)) {
                 Some((have, sound)) if have.rate != rate => {
                     *sound = false;
                     self.warnings.reject(self.model, field, "it is there twice, with different amounts");
                 }
                 Some(_) => {}
+                None if full => {
+                    self.warnings.reject(self.model, field, "the entry has more rates than any model");
+                    break;
+                }
                 None => found.push((quote, true)),
             }
         }
@@ -200,7 +210,7 @@ impl Reader<'_> {
             return rates;
         }
         let rates = self.rates(rates, object, 0, true);
-        windows.into_iter().fold(rates, Rates::off_peak_window)
+        windows.into_iter().take(MAX_QUOTES).fold(rates, Rates::off_peak_window)
     }
 
     /// The fee of one search, where it is the same whatever the size of its context.
@@ -244,7 +254,11 @@ impl Reader<'_> {
             None => "it is no finite number",
             Some(amount) if amount < Usd::ZERO => "it is negative",
             Some(amount) if amount > absurd => "it is more than anything costs; the unit is dollars for one",
-            Some(amount) => return Some(amount),
+            Some(amount) => {
+                let finer = scaled(digits, 24);
+                self.warnings.rounded += usize::from(finer != amount.pico().checked_mul(1_000_000_000_000));
+                return Some(amount);
+            }
         };
         self.warnings.reject(self.model, field, why);
         None
@@ -297,7 +311,11 @@ fn windows(text: &str) -> Option<Vec<Window>> {
     let object = Object::parse(text)?;
     let hours = object.get("hours_utc")?;
     let texts = json::elements(hours).unwrap_or_else(|| vec![hours]);
-    let days = match object.some("weekdays") {
+    // An empty list is no restriction.
+    let days = match object
+        .some("weekdays")
+        .filter(|days| json::elements(days).is_none_or(|days| !days.is_empty()))
+    {
         Some(days) => {
             let day = |text: &str| {
                 json::whole(text).and_then(|day| u8::try_from(day).ok()).filter(|day| (1..=7).contains(day))
@@ -490,6 +508,8 @@ mod tests {
             let error = PriceTable::from_litellm(bytes).unwrap_err();
             assert!(error.to_string().contains("model_prices_and_context_window.json"), "{error}");
         }
+        let deep = format!("{{\"a\": {}", "[".repeat(200_000));
+        assert!(PriceTable::from_litellm(deep.as_bytes()).is_err());
         assert!(PriceTable::from_litellm(b"\xEF\xBB\xBF{\"a\": {\"input_cost_per_token\": 1e-6}}").is_ok());
     }
 

@@ -84,10 +84,8 @@ fn without_end(id: &str) -> Option<&str> {
     if let Some(front) = id.strip_suffix("-latest") {
         return Some(front);
     }
-    if let Some((front, version)) = id.rsplit_once("-v") {
-        if digits(version, 1) {
-            return Some(front);
-        }
+    if let Some((front, _)) = id.rsplit_once("-v").filter(|(_, version)| digits(version, 1)) {
+        return Some(front);
     }
     [11, 9].into_iter().find_map(|length| {
         let at = id.len().checked_sub(length)?;

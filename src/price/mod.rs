@@ -35,12 +35,16 @@ mod lookup;
 mod rates;
 mod split;
 mod table;
+mod update;
 mod usd;
+mod what;
 mod window;
 
 pub use self::cost::{Cost, CostState, Item, Terms};
-pub use self::rates::{Rates, What};
+pub use self::rates::Rates;
 pub use self::table::{PriceTable, Warnings};
+pub use self::update::Moved;
 pub use self::usd::Usd;
+pub use self::what::What;
 pub use self::window::Window;
 pub use crate::dialect::Usage;

@@ -56,6 +56,8 @@ pub struct Warnings {
     pub skipped: usize,
     /// Price fields of a kind this version does not know.
     pub unknown_fields: usize,
+    /// Rates finer than a picodollar, rounded half to even: most carry the tail of a float.
+    pub rounded: usize,
     /// Numbers that were not taken, however many.
     pub rejected: usize,
     /// The first 100 of them: model, field and reason.
@@ -138,7 +140,7 @@ impl PriceTable {
         }
         if plain != &*model {
             let slot = self.plain.entry(plain.into()).or_insert_with(|| Some(rates.clone()));
-            let another = slot.as_ref().is_none_or(|have| **have != *rates);
+            let another = slot.as_ref().is_none_or(|have| !have.same_price(&rates));
             // The model itself may be stated anew; two models that share a plain id leave it to neither.
             match self.models.get(&model) {
                 Some(old) if slot.as_ref().is_some_and(|have| Arc::ptr_eq(have, old)) => {

@@ -182,19 +182,21 @@ impl fmt::Debug for JsonLines {
     }
 }
 
-/// Reads every line of a file; answers how many could not be read. Lines that do not end are read as far as a
-/// receipt could be long.
-pub(super) fn read(path: &Path, mut each: impl FnMut(Receipt)) -> Result<u64, Error> {
-    const LONGEST: u64 = 1024 * 1024;
-    let failed = |error: io::Error| {
+/// Reads every line of a file; answers how many could not be read.
+pub(super) fn read(path: &Path, each: impl FnMut(Receipt)) -> Result<u64, Error> {
+    File::open(path).and_then(|file| read_from(BufReader::new(file), each)).map_err(|error| {
         let problem = format!("the receipts file {} cannot be read", path.display());
         Error::caused_by(Kind::Store, problem, "give a file that `JsonLines` wrote", error)
-    };
-    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    })
+}
+
+/// A line is held in memory as far as a receipt could be long.
+fn read_from(mut file: impl BufRead, mut each: impl FnMut(Receipt)) -> io::Result<u64> {
+    const LONGEST: u64 = 1024 * 1024;
     let (mut line, mut unread, mut within) = (Vec::new(), 0, false);
     loop {
         line.clear();
-        if file.by_ref().take(LONGEST).read_until(b'\n', &mut line).map_err(failed)? == 0 {
+        if file.by_ref().take(LONGEST).read_until(b'\n', &mut line)? == 0 {
             return Ok(unread);
         }
         let ended = line.ends_with(b"\n");
@@ -438,6 +440,8 @@ impl RejectedLine {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::receipt::Ledger;
 
@@ -529,5 +533,21 @@ mod tests {
         let error = file.flush().unwrap_err();
         assert_eq!(error.kind(), Kind::Store);
         assert_eq!(file.lost(), 0, "they are kept");
+    }
+
+    proptest! {
+        #[test]
+        fn a_file_damaged_anywhere_is_read_as_far_as_it_can_be(
+            at in any::<proptest::sample::Index>(), bytes in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let whole = serde_json::to_vec(&Line::of(&receipt())).unwrap();
+            let mut file = [&whole[..], b"\n", &whole, b"\n", &whole, b"\n"].concat();
+            let at = at.index(whole.len());
+            file.splice(at..(at + bytes.len()).min(whole.len()), bytes);
+            let mut calls = 0;
+            let unread = read_from(&file[..], |_| calls += 1).unwrap();
+            prop_assert!(calls >= 2, "only the first line was touched, and {calls} were read");
+            prop_assert!(calls + unread >= 3, "what was not read is counted");
+        }
     }
 }

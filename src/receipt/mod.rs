@@ -243,6 +243,13 @@ pub trait Sink: Send + Sync + 'static {
     fn receive(&self, receipt: &Receipt);
 }
 
+/// A sink that is used elsewhere too, such as an `Arc<Ledger>` whose sums are read.
+impl<T: Sink + ?Sized> Sink for Arc<T> {
+    fn receive(&self, receipt: &Receipt) {
+        T::receive(self, receipt);
+    }
+}
+
 impl<F: Fn(&Receipt) + Send + Sync + 'static> Sink for F {
     fn receive(&self, receipt: &Receipt) {
         self(receipt);

@@ -11,7 +11,7 @@ use tower_service::Service;
 use super::answer::{Answer, assess};
 use super::{Choice, TierPolicy, switch};
 use crate::BoxError;
-use crate::call::{Call, Reply};
+use crate::call::{Call, Detour, Reply};
 use crate::dialect::Usage;
 use crate::receipt::{Draft, Rejected, Served};
 
@@ -73,6 +73,8 @@ struct Climb {
     spare: VecDeque<Arc<str>>,
     tried: Vec<String>,
     held: Option<Held>,
+    /// True once a failure decided the way: the next such call may fare better, so no shortcut may lead here.
+    detour: bool,
 }
 
 /// A poor answer that is kept until there is a better one.
@@ -96,7 +98,7 @@ impl Climb {
             });
         }
         let spare = policy.fallback().iter().cloned().collect();
-        Self { call, policy, draft, asked, rungs: rungs.into(), spare, tried: vec![model], held: None }
+        Self { call, policy, draft, asked, rungs: rungs.into(), spare, tried: vec![model], held: None, detour: false }
     }
 
     async fn run<S>(mut self, inner: S) -> Result<Reply, BoxError>
@@ -117,6 +119,7 @@ impl Climb {
                 }
                 Answer::Invalid { reply, why } => {
                     if self.may_undo() {
+                        self.detour = true;
                         self.go(self.asked.clone(), format!("back to {}: {model} gave {why}", self.asked));
                     } else {
                         return self.give_up(Ok(reply), &why);
@@ -128,6 +131,7 @@ impl Climb {
                     if paid {
                         self.reject(&model, usage, &why);
                     }
+                    self.detour = true;
                     self.go(next, format!("fallback: {model} gave {why}"));
                 }
             }
@@ -137,6 +141,9 @@ impl Climb {
     /// The call as it leaves for `model`: untouched for the one asked for.
     fn outbound(&self, model: &str) -> Call {
         let mut call = self.call.clone();
+        if self.detour {
+            call.parts.extensions.insert(Detour);
+        }
         if model != self.asked
             && let Err(error) = switch(&mut call, model)
         {

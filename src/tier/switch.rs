@@ -97,10 +97,10 @@ pub fn switch(call: &mut Call, model: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Moves the value of `old` to `new`; if both are there, `new` keeps its own.
+/// Moves the value of `old` to `new`; a number that is there already stays.
 fn rename(call: &mut Call, old: &str, new: &str) -> Result<(), Error> {
     let Some(value) = call.doc.some(old).map(str::to_owned) else { return Ok(()) };
-    if call.doc.some(new).is_none() {
+    if call.doc.u64(new).is_none() {
         call.doc.set(new, &value)?;
     }
     call.doc.remove(old)?;
@@ -306,4 +306,82 @@ fn over_limits(
     }
     let needed = tokens::count(call).at_most;
     (needed > room).then(|| format!("reads at most {room} tokens and the prompt may have {needed}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MODELS: [&str; 8] = [
+        "gpt-5-nano",
+        "gpt-4.1-nano",
+        "o3",
+        "claude-haiku-4-5",
+        "claude-opus-5-5",
+        "anthropic/claude-sonnet-5",
+        "gemini-3-flash",
+        "a \"name\" of one's own",
+    ];
+
+    /// Bodies that are nearly requests.
+    fn body() -> impl Strategy<Value = String> {
+        let name = prop::sample::select(vec![
+            "model",
+            "messages",
+            "max_tokens",
+            "max_completion_tokens",
+            "stop",
+            "thinking",
+            "tools",
+            "x",
+        ]);
+        let value = prop::sample::select(vec![
+            "1",
+            "null",
+            "\"gpt-5\"",
+            "[]",
+            "[{\"role\":\"user\",\"content\":\"Hi\"}]",
+            "{\"type\":\"adaptive\"}",
+            "1e3",
+            "{",
+        ]);
+        prop::collection::vec((name, value), 0..6).prop_map(|members| {
+            let members: Vec<_> =
+                members.iter().map(|(name, value)| format!(" \"{name}\" : {value}")).collect();
+            format!("{{{} }}", members.join(","))
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn a_switch_changes_the_model_and_the_caps_name_and_no_other_member(
+            body in body(), model in prop::sample::select(MODELS.to_vec()), anthropic: bool,
+        ) {
+            let uri = if anthropic { "http://gateway.local/v1/messages" } else { "http://gateway.local/v1/chat/completions" };
+            let before = Call::post(uri, body);
+            let why = switch_breaks(&before, "gpt-5", model);
+            let mut after = before.clone();
+            match switch(&mut after, model) {
+                Ok(()) => {
+                    prop_assert_eq!(after.model(), Some(model.to_owned()));
+                    let others = |call: &Call| -> Vec<(String, String)> {
+                        let moved = ["model", "max_tokens", "max_completion_tokens"];
+                        let members = call.doc.members().filter(|(name, _)| !moved.contains(name));
+                        members.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+                    };
+                    prop_assert_eq!(others(&before), others(&after));
+                    let cap = before.format().cap(&before);
+                    prop_assert_eq!(after.format().cap(&after), cap, "the cap keeps its value");
+                }
+                Err(_) => {
+                    prop_assert_eq!(before.doc.bytes(), after.doc.bytes());
+                    prop_assert!(why.is_some(), "what cannot be switched is said beforehand");
+                }
+            }
+        }
+    }
 }

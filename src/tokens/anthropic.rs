@@ -1,5 +1,7 @@
 //! What Anthropic adds for tools: a hidden system prompt, once, and each definition as JSON.
 
+use std::borrow::Cow;
+
 use super::Accuracy;
 use super::encoding::{Claude, Line};
 use super::request::Profile;
@@ -45,13 +47,22 @@ fn hidden(model: &str, forced: bool) -> Tally {
     Tally { likely, at_most, accuracy: Accuracy::Calibrated }
 }
 
+fn kind<'a>(tool: &Tool<'a>) -> Cow<'a, str> {
+    Object::parse(tool.raw).and_then(|tool| tool.str("type")).unwrap_or_default()
+}
+
+/// True for a tool whose definition is the provider's own.
+pub(super) fn is_built_in(tool: &Tool<'_>) -> bool {
+    !matches!(&*kind(tool), "" | "custom")
+}
+
 /// Tools, hidden prompt included.
 pub(super) fn tools(profile: Profile, tools: &[Tool<'_>], choice: &ToolChoice<'_>, model: &str) -> Tally {
     let forced = matches!(choice, ToolChoice::Required | ToolChoice::Named(_));
     let mut total = hidden(model, forced);
     let newer = Claude::of(model).is_none_or(Claude::new_tokenizer);
     for tool in tools {
-        let kind = Object::parse(tool.raw).and_then(|tool| tool.str("type")).unwrap_or_default();
+        let kind = kind(tool);
         let json = profile.plain(&compact(tool.raw));
         let set = |likely, at_most| Tally { likely, at_most, accuracy: Accuracy::Calibrated };
         total.add(match &*kind {
@@ -98,7 +109,7 @@ mod tests {
         let profile = Profile::new(Dialect::AnthropicMessages, model);
         let tool = |raw| Tool { raw, name: "t".into(), description: None, parameters: None, hosted: false };
         let bash = tool(r#"{"type":"bash_20250124","name":"bash"}"#);
-        assert_eq!(tools(profile, &[bash.clone()], &ToolChoice::Auto, model).likely, 496 + 244);
+        assert_eq!(tools(profile, std::slice::from_ref(&bash), &ToolChoice::Auto, model).likely, 496 + 244);
         let search = tool(r#"{"type":"web_search_20250305","name":"web_search"}"#);
         let count = tools(profile, &[bash, search], &ToolChoice::Auto, model);
         assert_eq!(count.accuracy, Accuracy::UpperBound);

@@ -7,17 +7,11 @@ use moka::sync::Cache;
 use super::request::{self, MessageCount, Profile, RestCount};
 use super::tally::Tally;
 use super::{Accuracy, Count, CountParts};
-use crate::call::{Call, Dialect, Doc};
+use crate::call::{Call, Doc};
 use crate::dialect::Prompt;
 
 /// Elements remembered by default.
 const REMEMBERED: u64 = 65_536;
-/// Tokens a request may cost beyond its bytes: the frame of tool definitions, which its JSON need not outweigh,
-/// and what a provider adds for tools of its own.
-const FRAME: u64 = 64;
-/// The same for Claude, whose hidden tool prompt takes up to 804.
-const HIDDEN: u64 = 1024;
-
 /// Counts calls, and remembers what each message counted. Cheap to clone; clones share one memory.
 ///
 /// Messages stand apart in every wire format, so their counts add up exactly, and a conversation that grew by one
@@ -78,9 +72,13 @@ impl Counter {
     /// the budget is passed.
     #[must_use]
     pub fn fits(&self, call: &Call, budget: u64) -> bool {
-        let frame = if call.dialect == Dialect::AnthropicMessages { HIDDEN } else { FRAME };
         let bytes = call.doc.bytes().len() as u64;
-        if bytes.saturating_add(frame) <= budget && !request::is_unbounded(&call.format().prompt(call)) {
+        // Whether messages hold pictures takes a look at them, so it is taken only where it may settle the question.
+        if bytes < budget
+            && call.doc.trouble().is_none()
+            && let Some(beyond) = request::beyond_bytes(&call.format().prompt(call), call.dialect)
+            && bytes.saturating_add(beyond) <= budget
+        {
             return true;
         }
         self.assemble(call, budget).at_most <= budget
@@ -241,7 +239,7 @@ impl<'a> Split<'a> {
 /// Tokens of a call, read as a whole.
 fn without_memo(call: &Call) -> Count {
     let profile = Profile::of(call);
-    if call.parts.uri.path().ends_with("/embeddings")
+    if (call.dialect.name() == "embeddings" || call.parts.uri.path().ends_with("/embeddings"))
         && let Some(count) = inputs(profile, call)
     {
         return count;
@@ -299,4 +297,114 @@ fn finish(total: Tally, encoding: &'static str, parts: CountParts) -> Count {
 /// Tokens of `call` without remembering anything.
 pub(super) fn count(call: &Call) -> Count {
     without_memo(call)
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "`json!` writes the bodies of these tests")]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn whatever_the_body_holds_there_is_a_count() {
+        for body in [
+            "",
+            "{}",
+            "[]",
+            "null",
+            "\u{1F600}",
+            r#"{"messages":7}"#,
+            r#"{"messages":[]}"#,
+            r#"{"messages":[null,7,"x",{}]}"#,
+            r#"{"model":7,"messages":[{"role":7,"content":7}],"tools":[7,{}],"tool_choice":7}"#,
+            r#"{"model":"gpt-4o","messages":[{"role":"user","content":"\ud800"}]}"#,
+            r#"{"messages":[],"tools":[{"type":"function","function":{"name":"a","parameters":[]}}]}"#,
+        ] {
+            for uri in ["/v1/chat/completions", "/v1/messages", "/v1/embeddings", "/other"] {
+                let call = Call::post(&format!("https://a.example{uri}"), body.to_owned());
+                let found = count(&call);
+                assert!(found.likely <= found.at_most, "{body} at {uri}");
+                assert_eq!(Counter::default().count(&call), found, "{body} at {uri}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn a_call_fits_exactly_if_its_upper_bound_does(
+            model in prop::sample::select(vec!["gpt-4o", "gpt-4", "claude-opus-5", "gemini-3-pro", "llama"]),
+            path in prop::sample::select(vec!["/v1/chat/completions", "/v1/messages"]),
+            texts in prop::collection::vec("[a-z \"\\\\\u{e9}\u{4e16}\n<|>]{0,40}", 0..4),
+            tools in prop::collection::vec("[a-z]{0,3}", 0..3),
+            choice in prop::sample::select(vec![json!(null), json!("none"), json!({"function": {"name": "a"}})]),
+            budget in 0u64..1600,
+        ) {
+            let messages: Vec<_> = texts
+                .iter()
+                .enumerate()
+                .map(|(i, text)| {
+                    let role = ["user", "assistant", "system", "tool"][i % 4];
+                    json!({"role": role, "content": text, "name": text})
+                })
+                .collect();
+            let tools: Vec<_> = tools.iter().map(|name| json!({"function": {"name": name, "parameters": {
+                "type": "object", "properties": {name: {"anyOf": [{}, {"type": "object"}]}}}}})).collect();
+            let body = json!({"model": model, "messages": messages, "tools": tools, "tool_choice": choice});
+            let call = Call::post(&format!("https://a.example{path}"), body.to_string());
+            let counter = Counter::default();
+            let at_most = count(&call).at_most;
+            for budget in [budget, at_most, at_most.saturating_sub(1)] {
+                prop_assert_eq!(counter.fits(&call, budget), at_most <= budget, "{} of {}", at_most, budget);
+            }
+        }
+
+        #[test]
+        fn remembered_counts_are_the_same_counts(body in "\\PC{0,60}", at in 0usize..120) {
+            let whole = r#"{"model":"gpt-4o","messages":[{"role":"system","content":"a"},{"role":"user","content":[{"type":"text"}]}]}"#;
+            let at = at.min(whole.len());
+            let text = format!("{}{body}{}", &whole[..at], &whole[at..]);
+            let call = Call::post("https://a.example/v1/chat/completions", text);
+            let counter = Counter::default();
+            prop_assert_eq!(counter.count(&call), count(&call));
+            prop_assert_eq!(counter.count(&call), count(&call));
+        }
+    }
+
+    #[test]
+    fn an_element_is_counted_once_and_remembered_by_its_bytes() {
+        let body = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"one"},{"role":"user","content":"two"}]}"#;
+        let call = Call::post("https://a.example/v1/chat/completions", body);
+        let counter = Counter::default();
+        let first = counter.count(&call);
+        counter.memo.run_pending_tasks();
+        assert_eq!(counter.memo.entry_count(), 2, "one for each message");
+        assert_eq!(counter.clone().count(&call), first);
+        counter.memo.run_pending_tasks();
+        assert_eq!(counter.memo.entry_count(), 2, "nothing new");
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let counter = Counter::with_capacity(8);
+        for i in 0..200 {
+            let body =
+                json!({"model": "gpt-4o", "messages": [{"role": "user", "content": format!("message {i}")}]});
+            counter.count(&Call::post("https://a.example/v1/chat/completions", body.to_string()));
+        }
+        counter.memo.run_pending_tasks();
+        assert!(counter.memo.entry_count() <= 8);
+    }
+
+    #[cfg(not(feature = "tiktoken"))]
+    #[test]
+    fn without_the_vocabulary_bytes_are_the_bound() {
+        let body = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hello world!"}]}"#;
+        let count = Counter::default().count(&Call::post("https://a.example/v1/chat/completions", body));
+        assert_eq!((count.likely, count.at_most), (7 + 3, 7 + 12 + 1));
+        assert_eq!((count.encoding, count.accuracy), ("bytes", Accuracy::UpperBound));
+    }
 }

@@ -23,23 +23,16 @@ pub(super) fn file(source: &Source<'_>, model: ModelEncoding, rule: Rule) -> Tal
     pages(page_count(&bytes), model, rule)
 }
 
-/// A text document. Some APIs send it as it is and some as base64, so the larger reading bounds it.
+/// A text document: base64 of text, or else the text itself.
 fn plain_text(data: &str, model: ModelEncoding) -> Tally {
     let bytes = size::decode_prefix(data, MOST_BASE64);
-    let whole = bytes.len() * 4 + 4 > data.len() * 3;
-    match std::str::from_utf8(&bytes) {
-        Ok(text) if whole && !text.is_empty() => {
-            let mut count = Tally::from(model.measure(text));
-            count.at_most = count.at_most.max(data.len() as u64);
-            count.weaken(Accuracy::UpperBound);
-            count
-        }
-        _ => {
-            let mut count = Tally::from(model.measure(data));
-            count.weaken(Accuracy::Calibrated);
-            count
-        }
-    }
+    let whole = bytes.len() * 4 + 8 > data.len() * 3;
+    let decoded = String::from_utf8(bytes).ok().filter(|_| whole);
+    let mut count = Tally::from(model.measure(decoded.as_deref().unwrap_or(data)));
+    // Nothing says what a file costs beside its text.
+    count.weaken(Accuracy::Calibrated);
+    count.slack(count.at_most / 10 + 16);
+    count
 }
 
 fn pages(found: Option<u64>, model: ModelEncoding, rule: Rule) -> Tally {

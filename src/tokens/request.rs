@@ -24,6 +24,8 @@ enum Frame {
     Chat,
     /// gpt-3.5-turbo-0301: 4 a message, a name takes the role's place.
     Chat0301,
+    /// OpenAI's newer API: the frame of chat, calls of tools being items of their own.
+    Responses,
     /// Claude: 7 around the first message, 4 for each other.
     Anthropic,
     /// Nothing known.
@@ -61,6 +63,7 @@ impl Profile {
             Dialect::OpenAiChat if name.contains("gpt-3.5-turbo-0301") => Frame::Chat0301,
             Dialect::OpenAiChat => Frame::Chat,
             Dialect::AnthropicMessages => Frame::Anthropic,
+            other if other.name() == "openai-responses" => Frame::Responses,
             _ => Frame::None,
         };
         Self { model: Encoding::for_model(name), picture: Rule::of(name), frame }
@@ -74,7 +77,9 @@ impl Profile {
     pub(super) fn framing(self, messages: usize) -> Tally {
         match self.frame {
             // One more at most: the accounting has changed by so much before.
-            Frame::Chat | Frame::Chat0301 => Tally { likely: 3, at_most: 4, accuracy: Accuracy::Formula },
+            Frame::Chat | Frame::Chat0301 | Frame::Responses => {
+                Tally { likely: 3, at_most: 4, accuracy: Accuracy::Formula }
+            }
             Frame::Anthropic if messages > 0 => {
                 Tally { likely: 7, at_most: 8, accuracy: Accuracy::Calibrated }
             }
@@ -87,15 +92,26 @@ impl Profile {
         let system = matches!(message.role, Role::System | Role::Developer);
         let mut count = MessageCount { tally: Tally::default(), system, line_end: 0 };
         let tally = &mut count.tally;
+        if self.frame == Frame::Responses
+            && message.parts.iter().any(|part| matches!(part, Part::Thinking(_)))
+        {
+            // Most of it is encrypted; what it costs is in the usage of the call that made it, at most its bytes.
+            let bytes = message.raw.len() as u64;
+            *tally = Tally::bound(bytes.div_ceil(4), bytes);
+            return count;
+        }
         match self.frame {
-            Frame::Chat | Frame::Chat0301 => {
+            Frame::Responses if !message.parts.is_empty() && message.parts.iter().all(is_call) => {
+                tally.add(Tally { likely: 0, at_most: 4, accuracy: Accuracy::Formula });
+            }
+            Frame::Chat | Frame::Chat0301 | Frame::Responses => {
                 let role = if message.role == Role::Other { 4 } else { 1 };
-                tally.add(Tally::formula(if self.frame == Frame::Chat { 3 } else { 4 } + role));
+                tally.add(Tally::formula(if self.frame == Frame::Chat0301 { 4 } else { 3 } + role));
                 if let Some(name) = &message.name {
                     tally.add(self.text(name));
                     match self.frame {
-                        Frame::Chat => tally.add(Tally::formula(1)),
-                        _ => tally.likely = tally.likely.saturating_sub(1),
+                        Frame::Chat0301 => tally.less(1),
+                        _ => tally.add(Tally::formula(1)),
                     }
                 }
                 if message.role == Role::Other {
@@ -113,8 +129,7 @@ impl Profile {
             tally.add(self.part(part));
         }
         if message.role == Role::Function {
-            tally.likely = tally.likely.saturating_sub(2);
-            tally.at_most = tally.at_most.saturating_sub(2);
+            tally.less(2);
         } else if message.role == Role::Tool {
             // No billed number is published for results by id.
             tally.slack(8);
@@ -183,9 +198,14 @@ impl Profile {
         for part in &prompt.system {
             count.system.add(self.part(part));
         }
+        if self.frame == Frame::Responses && !prompt.system.is_empty() {
+            // Instructions are one system message.
+            count.system.add(Tally::formula(4));
+        }
         if !prompt.tools.is_empty() {
             count.tools = match self.frame {
                 Frame::Anthropic => anthropic::tools(self, &prompt.tools, &prompt.tool_choice, model),
+                Frame::None => self.json_tools(&prompt.tools),
                 _ => self.openai_tools(doc, &prompt.tools, &prompt.tool_choice),
             };
             count.joins = self.is_chat() && prompt.tools.iter().any(|tool| !tool.hosted);
@@ -198,11 +218,28 @@ impl Profile {
         count
     }
 
+    /// Tools of an API that says nothing about how they are read: their JSON.
+    fn json_tools(self, tools: &[Tool<'_>]) -> Tally {
+        let mut total = Tally::default();
+        for tool in tools {
+            let mut count = self.text(&tools::compact(tool.raw));
+            if tool.hosted {
+                count = Tally::bound(count.likely, tool.raw.len() as u64);
+            }
+            count.weaken(Accuracy::Calibrated);
+            total.add(count);
+        }
+        total
+    }
+
     /// Tools with the OpenAI frame; without a system message.
     fn openai_tools(self, doc: &Doc, tools: &[Tool<'_>], choice: &ToolChoice<'_>) -> Tally {
         let mut total = Tally::default();
         let mut own = tools.iter().filter(|tool| !tool.hosted).peekable();
-        if own.peek().is_some() {
+        if cfg!(not(feature = "tiktoken")) {
+            let json: u64 = own.by_ref().map(|tool| tool.raw.len() as u64 + 8).sum();
+            total.add(Tally::bound(json / 4, json));
+        } else if own.peek().is_some() {
             let (text, known) = tools::render(own.clone(), Layout::Of2024);
             let mut count = self.text(&text);
             count.at_most =
@@ -254,8 +291,13 @@ impl RestCount {
     pub(super) const JOIN: u64 = 4;
 }
 
-/// True if this prompt holds something whose cost has nothing to do with the bytes it takes.
-pub(super) fn is_unbounded(prompt: &Prompt<'_>) -> bool {
+fn is_call(part: &Part<'_>) -> bool {
+    matches!(part, Part::ToolCall { .. })
+}
+
+/// Tokens that a prompt may cost beyond the bytes of its body; `None` if it holds something whose cost has nothing
+/// to do with the bytes it takes, such as a picture by URL.
+pub(super) fn beyond_bytes(prompt: &Prompt<'_>, dialect: Dialect) -> Option<u64> {
     fn heavy(part: &Part<'_>) -> bool {
         match part {
             Part::Image(_) | Part::Audio(_) | Part::File(_) | Part::Unknown(_) => true,
@@ -263,7 +305,63 @@ pub(super) fn is_unbounded(prompt: &Prompt<'_>) -> bool {
             _ => false,
         }
     }
-    prompt.tools.iter().any(|tool| tool.hosted)
+    let heavy = prompt.tools.iter().any(|tool| tool.hosted)
         || prompt.system.iter().any(heavy)
-        || prompt.messages.iter().any(|message| message.parts.iter().any(heavy))
+        || prompt.messages.iter().any(|message| message.parts.iter().any(heavy));
+    if heavy || (dialect == Dialect::AnthropicMessages && prompt.tools.iter().any(anthropic::is_built_in)) {
+        return None;
+    }
+    // An element's frame is at most eight tokens more than its shortest JSON; Claude's hidden prompt takes 804.
+    let elements = (prompt.messages.len() + prompt.tools.len()) as u64;
+    Some(8 * elements + if dialect == Dialect::AnthropicMessages { 1024 } else { 64 })
+}
+
+#[cfg(all(test, feature = "tiktoken"))]
+mod tests {
+    use super::*;
+    use crate::dialect::{Image, Source};
+
+    fn message<'a>(role: Role, parts: Vec<Part<'a>>) -> Message<'a> {
+        Message { raw: "{}", role, name: None, parts, bare: false }
+    }
+
+    fn text(text: &str) -> Part<'_> {
+        Part::Text(text.into())
+    }
+
+    #[test]
+    fn claudes_frame_is_seven_and_four_for_each_further_message() {
+        // The vendor's example: 14 in all, system included, where o200k counts 7 for the texts.
+        let profile = Profile::new(Dialect::AnthropicMessages, "claude-sonnet-4-5");
+        assert_eq!(profile.framing(1).likely, 7);
+        let hello = message(Role::User, vec![text("Hello, Claude")]);
+        let first = profile.message(&hello, true).tally;
+        let later = profile.message(&hello, false).tally;
+        assert_eq!(first.likely, profile.plain("Hello, Claude").likely);
+        assert_eq!(later.likely, first.likely + 4);
+        assert_eq!(later.accuracy, Accuracy::Calibrated);
+    }
+
+    #[test]
+    fn system_text_and_pictures_inside_tool_results_count() {
+        let profile = Profile::new(Dialect::AnthropicMessages, "claude-opus-5");
+        let image = Part::Image(Image { source: Source::Url("https://a/b.png".into()), detail: None });
+        let result = Part::ToolResult { id: "t1".into(), parts: vec![text("a ship"), image] };
+        let count = profile.message(&message(Role::User, vec![result]), false).tally;
+        assert!(count.at_most >= 4784 && count.accuracy == Accuracy::UpperBound);
+        let prompt = Prompt { system: vec![text("Be brief and kind.")], ..Prompt::default() };
+        let rest = profile.rest(&Doc::new("{}"), &prompt, "claude-opus-5");
+        assert!(rest.system.likely >= 5, "{}", rest.system.likely);
+        assert!(!rest.joins);
+    }
+
+    #[test]
+    fn unknown_blocks_count_their_bytes_and_thinking_is_text() {
+        let profile = Profile::new(Dialect::OpenAiChat, "gpt-4o");
+        let unknown = profile.message(&message(Role::User, vec![Part::Unknown(r#"{"type":"new"}"#)]), false);
+        assert_eq!((unknown.tally.likely, unknown.tally.at_most), (4 + 5, 4 + 14));
+        let thinking =
+            profile.message(&message(Role::Assistant, vec![Part::Thinking("I see".into())]), false);
+        assert_eq!((thinking.tally.likely, thinking.tally.accuracy), (4 + 2, Accuracy::Calibrated));
+    }
 }

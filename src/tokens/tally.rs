@@ -34,6 +34,12 @@ impl Tally {
         self.at_most = self.at_most.saturating_add(tokens);
     }
 
+    /// So much less, by a rule.
+    pub(super) fn less(&mut self, tokens: u64) {
+        self.likely = self.likely.saturating_sub(tokens);
+        self.at_most = self.at_most.saturating_sub(tokens);
+    }
+
     /// No surer than `accuracy`.
     pub(super) fn weaken(&mut self, accuracy: Accuracy) {
         self.accuracy = self.accuracy.max(accuracy);

@@ -23,7 +23,7 @@ const KNOWN: [&str; 8] =
 
 /// The text of these tools, and whether each word of their schemas is one that billed numbers cover.
 pub(super) fn render<'a>(tools: impl Iterator<Item = &'a Tool<'a>>, layout: Layout) -> (String, bool) {
-    let mut writer = Writer { layout, out: String::from("namespace functions {\n\n"), known: true };
+    let mut writer = Writer { layout, out: String::from("namespace functions {\n\n"), known: true, level: 0 };
     for tool in tools {
         writer.tool(tool);
     }
@@ -59,6 +59,8 @@ struct Writer {
     layout: Layout,
     out: String,
     known: bool,
+    /// Schemas around the one being written, arrays and unions included.
+    level: usize,
 }
 
 impl Writer {
@@ -156,11 +158,17 @@ impl Writer {
     }
 
     fn value(&mut self, schema: &Object<'_>, depth: usize) {
-        if depth > DEEPEST {
+        if self.level == DEEPEST {
             self.known = false;
             self.out.push_str("any");
             return;
         }
+        self.level += 1;
+        self.choice(schema, depth);
+        self.level -= 1;
+    }
+
+    fn choice(&mut self, schema: &Object<'_>, depth: usize) {
         self.check(schema);
         if let Some(values) = schema.elements("enum") {
             return self.joined(&values, |writer, value| writer.out.push_str(&compact(value)));

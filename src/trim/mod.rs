@@ -49,7 +49,6 @@ mod shape;
 
 pub use self::future::ResponseFuture;
 pub use self::layer::TrimLayer;
-pub(crate) use self::plan::plan_by;
-pub use self::plan::{CLEARED, Plan, apply, plan};
+pub use self::plan::{CLEARED, Plan, apply, plan, plan_with};
 pub use self::policy::TrimPolicy;
 pub use self::service::Trim;

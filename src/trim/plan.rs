@@ -6,7 +6,7 @@ use super::TrimPolicy;
 use super::grid::{Costs, Decision, Limits, decide};
 use super::shape::Shape;
 use crate::call::{Call, Element, Options};
-use crate::tokens::{self, Count};
+use crate::tokens::{self, Count, Counter};
 use crate::{Error, Kind};
 
 /// What stands in place of a tool result that was cleared. The same for every call, so that it never moves a prefix.
@@ -99,14 +99,25 @@ pub fn plan(call: &Call, policy: &TrimPolicy) -> Result<Plan, Error> {
     plan_by(call, policy, &tokens::count)
 }
 
-/// [`plan`], counting with `count`.
-pub(crate) fn plan_by(
-    call: &Call,
-    policy: &TrimPolicy,
-    count: &dyn Fn(&Call) -> Count,
-) -> Result<Plan, Error> {
+/// The plan that [`plan`] makes, counted by a counter that remembers the messages it has seen.
+///
+/// A conversation that grew by one message costs the counting of that message.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_with(call: &Call, policy: &TrimPolicy, counter: &Counter) -> Result<Plan, Error> {
+    plan_by(call, policy, &|call| counter.count(call))
+}
+
+/// The budget `call` is held to, if any.
+pub(super) fn budget_of(call: &Call, policy: &TrimPolicy) -> Option<u64> {
     let asked = Options::among(&call.parts.extensions).and_then(|options| options.budget);
-    let Some(budget) = asked.or(policy.budget()) else { return Ok(Plan::untouched(None)) };
+    asked.or(policy.budget())
+}
+
+/// [`plan`], counting with `count`.
+fn plan_by(call: &Call, policy: &TrimPolicy, count: &dyn Fn(&Call) -> Count) -> Result<Plan, Error> {
+    let Some(budget) = budget_of(call, policy) else { return Ok(Plan::untouched(None)) };
     let Some(member) = call.format().messages_member() else {
         return Ok(Plan::untouched(Some("not trimmed: the call's format is not known")));
     };

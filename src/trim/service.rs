@@ -2,10 +2,12 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use super::{Plan, ResponseFuture, TrimPolicy, apply, plan_by};
+use super::plan::budget_of;
+use super::{Plan, ResponseFuture, TrimPolicy, apply, plan_with};
 use crate::call::{Call, Reply};
-use crate::tokens::{self, Count};
-use crate::{BoxError, Error, Kind, receipt};
+use crate::receipt::{self, Draft};
+use crate::tokens::Counter;
+use crate::{BoxError, Error, Kind};
 
 /// Fits each call's prompt into its budget, or refuses the call. See the [module docs](crate::trim).
 ///
@@ -16,22 +18,21 @@ use crate::{BoxError, Error, Kind, receipt};
 pub struct Trim<S> {
     inner: S,
     policy: TrimPolicy,
+    counter: Counter,
 }
 
 impl<S> Trim<S> {
-    /// Trims calls to `inner` by this policy.
-    #[must_use]
-    pub fn new(inner: S, policy: TrimPolicy) -> Self {
-        Self { inner, policy }
-    }
-
-    /// The one place that counts.
-    fn count(&self, call: &Call) -> Count {
-        tokens::count(call)
+    pub(super) fn new(inner: S, policy: TrimPolicy, counter: Counter) -> Self {
+        Self { inner, policy, counter }
     }
 
     fn trim(&self, call: &mut Call) -> Result<(), Error> {
-        let plan = plan_by(call, &self.policy, &|call| self.count(call))?;
+        // Where nobody wants the number, a call that clearly fits need not be counted.
+        let unseen = Draft::of(call).is_none();
+        if budget_of(call, &self.policy).is_some_and(|budget| unseen && self.counter.fits(call, budget)) {
+            return Ok(());
+        }
+        let plan = plan_with(call, &self.policy, &self.counter)?;
         match apply(call, &plan) {
             Ok(()) => note(call, &plan),
             Err(error) if error.kind() == Kind::NotEditable => {

@@ -103,8 +103,8 @@ fn is_input(text: &str) -> bool {
 pub(super) fn read(body: &[u8]) -> Outcome {
     let failed = Outcome { finish: Finish::Failed, empty: true, ..Outcome::default() };
     let Some(object) = std::str::from_utf8(body).ok().and_then(Object::parse) else { return failed };
-    let mut facts = MessageFacts::default();
-    facts.failed = object.some("error").is_some() || object.str("type").as_deref() == Some("error");
+    let failed = object.some("error").is_some() || object.str("type").as_deref() == Some("error");
+    let mut facts = MessageFacts { failed, ..MessageFacts::default() };
     facts.message(&object, true);
     for (at, block) in object.elements("content").unwrap_or_default().into_iter().enumerate() {
         match Object::parse(block) {

@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn spaces_repeat_after_the_longest_token() {
         for encoding in LARGE {
-            for n in 2 * SETTLED + 1..2 * SETTLED + 3 * SPACES {
+            for n in 2 * SETTLED + 1..2 * SETTLED + SPACES + 2 {
                 let text = " ".repeat(n);
                 assert_eq!(white(encoding, &text), plain(encoding, &text), "{encoding}, {n} spaces");
             }
@@ -130,7 +130,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
         fn any_neighbours_of_a_long_run_keep_the_count(

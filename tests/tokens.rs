@@ -1,0 +1,429 @@
+//! Counts against published token ids and billed prompt tokens.
+//!
+//! The vectors are read from `$THRIFTY_DATA/token_vectors` where present; the named tests run without them.
+#![cfg(feature = "tiktoken")]
+#![expect(clippy::disallowed_methods, reason = "`json!` writes the bodies of these tests")]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use thrifty::call::Call;
+use thrifty::call::json::Object;
+use thrifty::tokens::{Accuracy, Count, Counter, Encoding, count, count_text};
+
+/// Requests of the 2023 set whose likely figure is the billed one.
+const HMARR: usize = 13;
+
+fn vectors(file: &str) -> Option<Value> {
+    vector_text(file).map(|text| serde_json::from_str(&text).expect("the vectors are JSON"))
+}
+
+fn vector_text(file: &str) -> Option<String> {
+    let root = std::env::var_os("THRIFTY_DATA")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
+    match std::fs::read_to_string(root.join("token_vectors").join(file)) {
+        Ok(text) => Some(text),
+        Err(_) => {
+            println!("{file} is not there: skipped");
+            None
+        }
+    }
+}
+
+fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value[name].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn encoding(name: &str) -> Encoding {
+    Encoding::ALL.into_iter().find(|one| one.name() == name).unwrap_or_else(|| panic!("no encoding {name}"))
+}
+
+fn chat(body: &Value) -> Call {
+    Call::post("https://api.openai.com/v1/chat/completions", body.to_string())
+}
+
+fn tally(body: &Value) -> Count {
+    tally_text(&body.to_string())
+}
+
+/// The count, after checking what holds for every count.
+fn tally_text(body: &str) -> Count {
+    let call = Call::post("https://api.openai.com/v1/chat/completions", body.to_owned());
+    let whole = count(&call);
+    let counter = Counter::default();
+    for _ in 0..2 {
+        assert_eq!(counter.count(&call), whole, "remembered counts are the same counts");
+    }
+    let parts = &whole.parts;
+    let sum: u64 = parts.messages.iter().sum();
+    assert_eq!(whole.likely, parts.system + sum + parts.tools + parts.response_format + parts.framing);
+    assert!(whole.likely <= whole.at_most);
+    assert!(counter.fits(&call, whole.at_most), "a request fits its own upper bound");
+    whole
+}
+
+#[derive(Default)]
+struct Score {
+    of: usize,
+    exact: usize,
+    below: usize,
+    misses: Vec<i64>,
+    /// How far the upper bound is above the billed number.
+    over: std::collections::BTreeMap<i64, usize>,
+}
+
+impl Score {
+    fn add(&mut self, count: &Count, billed: &Value) {
+        let billed = billed.as_u64().expect("a number of tokens");
+        self.of += 1;
+        *self.over.entry(count.at_most.cast_signed() - billed.cast_signed()).or_default() += 1;
+        self.below += usize::from(count.at_most < billed);
+        if count.likely == billed {
+            self.exact += 1;
+        } else {
+            self.misses.push(count.likely.cast_signed() - billed.cast_signed());
+        }
+    }
+
+    fn report(&self, name: &str, floor: usize) {
+        println!(
+            "{name}: {} of {} exact, at_most below in {}, misses {:?}, at_most over by {:?}",
+            self.exact, self.of, self.below, self.misses, self.over
+        );
+        assert!(self.exact >= floor, "{name}: {} exact, {floor} expected", self.exact);
+    }
+}
+
+fn texts(file: &str, cases: &[Value], default: Option<&str>) -> usize {
+    for case in cases.iter().filter(|case| case.get("allowed_special").is_none()) {
+        let name = case["encoding"].as_str().or(default).expect("an encoding");
+        let text = case["text"].as_str().expect("a text");
+        let want = list(case, "tokens").len() as u64;
+        assert_eq!(count_text(text, encoding(name)), want, "{file}, {name}: {text:?}");
+    }
+    println!("{file}: {} texts equal", cases.len());
+    cases.len()
+}
+
+#[test]
+fn published_texts_have_their_published_counts() {
+    for file in ["jtokkit_cl100k_base.json", "jtokkit_o200k_base.json", "gpt_tokenizer_testplans.json"] {
+        if let Some(data) = vectors(file) {
+            assert!(texts(file, list(&data, "cases"), data["encoding"].as_str()) > 0);
+        }
+    }
+    if let Some(data) = vectors("openai_cookbook.json") {
+        texts("openai_cookbook.json", list(&data, "strings"), None);
+    }
+    if let Some(data) = vectors("tiktoken_upstream.json") {
+        texts("tiktoken_upstream.json", list(&data, "cases"), None);
+        for piece in list(&data["must_not_raise"][0], "repeat_each_10000") {
+            let text = piece.as_str().expect("a text").repeat(10_000);
+            for encoding in Encoding::ALL {
+                assert!(count_text(&text, encoding) > 0);
+                assert!(count_text(&format!(" {text}\n"), encoding) > 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn chat_formula_vectors() {
+    // Cookbook, 2024: the example conversation billed 129 on cl100k models, 124 on o200k, 127 on 0301.
+    let messages = json!([
+        {"role": "system", "content": "You are a helpful, pattern-following assistant that translates corporate jargon into plain English."},
+        {"role": "system", "name": "example_user", "content": "New synergies will help drive top-line growth."},
+        {"role": "system", "name": "example_assistant", "content": "Things working well together will increase revenue."},
+        {"role": "system", "name": "example_user", "content": "Let's circle back when we have more bandwidth to touch base on opportunities for increased leverage."},
+        {"role": "system", "name": "example_assistant", "content": "Let's talk later when we're less busy about how to do better."},
+        {"role": "user", "content": "This late pivot means we don't have time to boil the ocean for the client deliverable."},
+    ]);
+    for (model, want) in [("gpt-4-0314", 129), ("gpt-4o", 124), ("gpt-3.5-turbo-0301", 127)] {
+        let found = tally(&json!({"model": model, "messages": messages}));
+        assert_eq!(
+            (found.likely, found.at_most, found.accuracy),
+            (want, want + 1, Accuracy::Formula),
+            "{model}"
+        );
+    }
+
+    if let Some(data) = vectors("openai_messages_token_helper.json") {
+        let (mut cl100k, mut o200k) = (Score::default(), Score::default());
+        for case in list(&data, "messages") {
+            let body = |model| json!({"model": model, "messages": [case["message"]]});
+            cl100k.add(&tally(&body("gpt-4")), &case["count"]);
+            o200k.add(&tally(&body("gpt-4o")), &case["count_omni"]);
+        }
+        cl100k.report("openai_messages_token_helper messages, cl100k", cl100k.of);
+        o200k.report("openai_messages_token_helper messages, o200k", o200k.of);
+    }
+    if let Some(data) = vectors("openai_cookbook.json") {
+        let mut score = Score::default();
+        for case in list(&data, "chat") {
+            for (model, billed) in case["prompt_tokens"].as_object().expect("by model") {
+                score.add(&tally(&json!({"model": model, "messages": case["messages"]})), billed);
+            }
+        }
+        score.report("openai_cookbook chat", score.of);
+    }
+    if let Some(data) = vectors("tiktoken_rs_tests.json") {
+        let mut score = Score::default();
+        for case in list(&data, "cases") {
+            let body = json!({"model": case["model"], "messages": case["messages"]});
+            score.add(&tally(&body), &case["prompt_tokens"]);
+        }
+        score.report("tiktoken_rs_tests", score.of);
+    }
+    if let Some(data) = vectors("litellm_token_counter.json") {
+        let mut score = Score::default();
+        for case in list(&data, "messages") {
+            score.add(
+                &tally(&json!({"model": case["model"], "messages": case["messages"]})),
+                &case["prompt_tokens"],
+            );
+        }
+        score.report("litellm_token_counter messages", score.of);
+    }
+}
+
+#[test]
+fn tool_formula_vectors() {
+    // One of each data set by hand: 2023 (hmarr/openai-chat-tokens) and 2024 (openai-messages-token-helper).
+    let foo =
+        json!({"name": "foo", "description": "Do a foo", "parameters": {"type": "object", "properties": {}}});
+    let hello = json!([{"role": "user", "content": "hello"}]);
+    let found = tally(&json!({"model": "gpt-3.5-turbo", "messages": hello, "functions": [foo]}));
+    assert_eq!(found.likely, 36);
+    let search = json!({"type": "function", "function": {"name": "search_sources",
+        "description": "Retrieve sources from the Azure AI Search index",
+        "parameters": {"type": "object", "properties": {"search_query": {"type": "string"}}}}});
+    let system = json!([{"role": "system", "content": "You are a bot."}]);
+    let found =
+        tally(&json!({"model": "gpt-4", "messages": system, "tools": [search], "tool_choice": "auto"}));
+    assert_eq!((found.likely, found.accuracy), (49, Accuracy::Formula));
+
+    let mut below = 0;
+    let members = ["messages", "tools", "functions", "tool_choice", "function_call"];
+    for (file, list, model, billed, floor) in [
+        ("hmarr_openai_chat_tokens.json", "cases", "gpt-3.5-turbo", "tokens", HMARR),
+        ("openai_messages_token_helper.json", "functions", "gpt-4", "count", 11),
+        ("litellm_token_counter.json", "tools", "gpt-4", "openai_prompt_tokens", 11),
+        // What that library says, not what was billed: a miss is no fault.
+        ("gpt_tokenizer_function_calling_o200k.json", "cases", "gpt-4o", "tokens", 0),
+    ] {
+        let Some(text) = vector_text(file) else { continue };
+        let mut score = Score::default();
+        for case in Object::parse(&text).and_then(|data| data.elements(list)).expect("a list of cases") {
+            let case = Object::parse(case).expect("a case");
+            // Spliced as text: the order of a schema's properties is part of the prompt.
+            let mut body = format!(r#"{{"model":"{model}""#);
+            if let Some(system) = case.get("system_message") {
+                body.push_str(&format!(r#","messages":[{system}]"#));
+            }
+            for name in members {
+                if let Some(value) = case.get(name) {
+                    body.push_str(&format!(r#","{name}":{value}"#));
+                }
+            }
+            body.push('}');
+            score.add(&tally_text(&body), &case.u64(billed).expect("a number of tokens").into());
+        }
+        score.report(&format!("{file} {list}"), floor);
+        below += if floor > 0 { score.below } else { 0 };
+    }
+    if let Some(data) = vectors("openai_cookbook.json") {
+        let mut score = Score::default();
+        for case in list(&data, "tools") {
+            for (model, billed) in case["prompt_tokens"].as_object().expect("by model") {
+                let body = json!({"model": model, "messages": case["messages"], "tools": case["tools"]});
+                score.add(&tally(&body), billed);
+            }
+        }
+        score.report("openai_cookbook tools", score.of);
+        below += score.below;
+    }
+    assert_eq!(below, 0, "the upper bound is never below what was billed");
+}
+
+#[test]
+fn special_token_spelling_is_text() {
+    for encoding in Encoding::ALL {
+        assert!(count_text("<|endoftext|>", encoding) > 1, "{encoding}");
+    }
+    assert_eq!(count_text("<|endoftext|>", Encoding::O200kBase), 7);
+    assert_eq!(count_text("<|start|>system<|message|>hi<|end|>", Encoding::O200kHarmony), 17);
+    let plain =
+        tally(&json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "<|endoftext|>"}]}));
+    assert_eq!(plain.likely, 3 + 4 + 7);
+}
+
+#[test]
+fn a_million_letters_count_quickly() {
+    let text = "a".repeat(1_000_000);
+    let start = Instant::now();
+    assert_eq!(count_text(&text, Encoding::O200kBase), 125_000);
+    println!("a million letters: {:?}", start.elapsed());
+    // Far above what an unoptimised build takes, far below what a quadratic merge would.
+    assert!(start.elapsed() < Duration::from_secs(120));
+}
+
+#[test]
+fn a_million_spaces_count() {
+    let spaces = " ".repeat(1_000_000);
+    assert_eq!(count_text(&spaces, Encoding::O200kBase), 7813);
+    let start = Instant::now();
+    assert_eq!(count_text(&format!("{}x", " ".repeat(10_000_000)), Encoding::O200kBase), 78_127);
+    println!("ten million spaces: {:?}", start.elapsed());
+    for encoding in [Encoding::O200kBase, Encoding::Cl100kBase, Encoding::R50kBase] {
+        for white in [" ", "\n", " \t"] {
+            let text = format!("{}x", white.repeat(1_200_000));
+            let found = count_text(&text, encoding);
+            assert!(found > 0 && found <= text.len() as u64, "{encoding} {white:?}");
+        }
+    }
+    let body =
+        json!({"model": "gpt-4o", "messages": [{"role": "user", "content": " \t".repeat(1_000_000) + "x"}]});
+    let found = count(&chat(&body));
+    assert_eq!(
+        found.accuracy,
+        Accuracy::UpperBound,
+        "a run the pattern engine gives up on is bounded by bytes"
+    );
+}
+
+#[test]
+fn claude_is_not_counted_as_gpt35() {
+    let body = |model| json!({"model": model, "messages": [{"role": "user", "content": "The quick brown fox jumps over the lazy dog, twice a day."}]});
+    let (gpt, old, new) =
+        (tally(&body("gpt-3.5-turbo")), tally(&body("claude-sonnet-4-5")), tally(&body("claude-opus-5")));
+    assert_eq!((gpt.encoding, gpt.accuracy), ("cl100k_base", Accuracy::Formula));
+    assert_eq!((old.encoding, old.accuracy), ("o200k_base x 1.20", Accuracy::Calibrated));
+    assert_eq!((new.encoding, new.accuracy), ("o200k_base x 1.70", Accuracy::Calibrated));
+    assert!(gpt.likely < old.likely && old.likely < new.likely && new.likely < new.at_most);
+}
+
+#[test]
+fn picture_rule_by_model() {
+    // A PNG header alone: 1 x 1, 1024 x 1024, 4032 x 3024 pixels.
+    let png = |width: u32, height: u32| {
+        use base64::Engine;
+        let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+        bytes.extend(width.to_be_bytes());
+        bytes.extend(height.to_be_bytes());
+        format!("data:image/png;base64,{}", base64::engine::general_purpose::STANDARD.encode(bytes))
+    };
+    let picture = |model: &str, url: String, detail: Option<&str>| {
+        let mut image = json!({"url": url});
+        if let Some(detail) = detail {
+            image["detail"] = detail.into();
+        }
+        let content = json!([{"type": "image_url", "image_url": image}]);
+        tally(&json!({"model": model, "messages": [{"role": "user", "content": content}]}))
+    };
+    // A request with a picture alone costs 7 besides the picture.
+    for (model, size, detail, want) in [
+        ("gpt-4o", (1024, 1024), None, 765),
+        ("gpt-4o", (1024, 1024), Some("low"), 85),
+        ("gpt-5.5", (4032, 3024), None, 11_868),
+        ("gpt-5-mini", (1600, 1600), Some("high"), 1826),
+        ("gemini-3-pro", (1024, 1024), None, 1089),
+    ] {
+        let found = picture(model, png(size.0, size.1), detail);
+        assert_eq!(found.likely, 7 + want, "{model} {size:?} {detail:?}");
+    }
+    for url in ["https://example.com/a.png".to_owned(), "data:image/png;base64,AAAA".to_owned()] {
+        let found = picture("gpt-4o", url, None);
+        assert_eq!((found.at_most, found.accuracy), (7 + 1445 + 1, Accuracy::UpperBound));
+    }
+
+    if let Some(data) = vectors("openai_messages_token_helper.json") {
+        let (mut gpt_4o, mut mini) = (Score::default(), Score::default());
+        for case in list(&data, "images") {
+            let mut message = case["message"].clone();
+            for part in message["content"].as_array_mut().expect("parts") {
+                if let Some(size) = part.get("_image_px").cloned() {
+                    let side = |i: usize| u32::try_from(size[i].as_u64().expect("pixels")).expect("pixels");
+                    part["image_url"]["url"] = png(side(0), side(1)).into();
+                }
+            }
+            gpt_4o.add(&tally(&json!({"model": "gpt-4o", "messages": [message]})), &case["count"]);
+            mini.add(&tally(&json!({"model": "gpt-4o-mini", "messages": [message]})), &case["count_4o_mini"]);
+        }
+        gpt_4o.report("openai_messages_token_helper images, gpt-4o", gpt_4o.of);
+        mini.report("openai_messages_token_helper images, gpt-4o-mini", mini.of);
+    }
+    if let Some(data) = vectors("image_tokens_measured.json") {
+        let mut score = Score::default();
+        for (size, row) in data["E"]["rows"].as_object().expect("rows") {
+            let (width, height) = size.split_once('x').expect("a size");
+            let (width, height): (u32, u32) =
+                (width.parse().expect("pixels"), height.parse().expect("pixels"));
+            for (column, model, detail, more) in [
+                (0, "claude-fable-5-5", None, 77),
+                (1, "claude-sonnet-4-5", None, 65),
+                (2, "gemini-3-pro", None, 1),
+                (3, "gpt-6", None, 0),
+                (4, "gpt-6", Some("high"), 0),
+                (5, "gpt-5.5", None, 0),
+            ] {
+                // The client shrank larger pictures for Claude before it sent them.
+                if column < 2 && width.max(height) > 2000 {
+                    continue;
+                }
+                let mut found = picture(model, png(width, height), detail);
+                found.likely = found.likely - 7 + more;
+                found.at_most = found.at_most - 7 + more;
+                score.add(&found, &row[column]);
+            }
+        }
+        score.report("image_tokens_measured E", score.of);
+    }
+}
+
+#[test]
+fn tools_system_and_nested_pictures_count() {
+    let tool = |name: &str| {
+        json!({"type": "function", "function": {"name": name, "description": "Looks a thing up",
+        "parameters": {"type": "object", "properties": {"q": {"type": "string", "description": "what to look up"}}}}})
+    };
+    let tools: Vec<_> = (0..160).map(|i| tool(&format!("tool_{i}"))).collect();
+    let found =
+        tally(&json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], "tools": tools}));
+    assert!(found.parts.tools > 160 * 10, "{} tokens of tools", found.parts.tools);
+
+    let answered = json!({"model": "gpt-4o", "messages": [
+        {"role": "user", "content": "look"},
+        {"role": "assistant", "content": null, "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{\"at\":\"sea\"}"}}]},
+        {"role": "tool", "tool_call_id": "c1", "content": [
+            {"type": "text", "text": "a ship"},
+            {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]},
+    ]});
+    let found = tally(&answered);
+    assert!(found.parts.messages[1] > 7, "calls in the history count");
+    assert!(found.parts.messages[2] > 700, "a picture inside a tool result counts");
+    assert_eq!(found.accuracy, Accuracy::UpperBound);
+    assert!(!Counter::default().fits(&chat(&answered), 1000), "a short URL may be a dear picture");
+
+    // Blocks nobody knows are counted, and the request with them.
+    let odd = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": [{"type": "hologram", "depth": 3}]}]});
+    assert_eq!(tally(&odd).accuracy, Accuracy::UpperBound);
+}
+
+#[test]
+fn embeddings_inputs_count_exactly() {
+    let embed = |input: Value| {
+        let body = json!({"model": "text-embedding-3-small", "input": input}).to_string();
+        count(&Call::post("https://api.openai.com/v1/embeddings", body))
+    };
+    for (input, want) in [
+        (json!("2 + 2 = 4"), 7),
+        (json!(["2 + 2 = 4", "2 + 2 = 4"]), 14),
+        (json!([17, 489, 220]), 3),
+        (json!([[17, 489], [220]]), 3),
+    ] {
+        let found = embed(input);
+        assert_eq!((found.likely, found.at_most, found.accuracy), (want, want, Accuracy::Exact));
+    }
+}
