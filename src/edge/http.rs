@@ -248,13 +248,7 @@ impl<S, B> ToHttp<S, B> {
     /// # Errors
     /// [`Kind::BadSetting`] when `origin` lacks its scheme or host, or has a query.
     pub fn with_origin(mut self, origin: Uri) -> Result<Self, Error> {
-        if origin.scheme().is_none() || origin.host().is_none() || origin.query().is_some() {
-            return Err(Error::bad_setting(
-                "an origin needs a scheme and a host, and no query",
-                "give one such as `https://api.openai.com`",
-            ));
-        }
-        self.origin = Some(origin);
+        self.origin = Some(checked(origin)?);
         Ok(self)
     }
 
@@ -297,17 +291,31 @@ where
     fn call(&mut self, mut call: Call) -> Self::Future {
         let expecting = Expecting::of(&call);
         if let Some(origin) = &self.origin {
-            match moved(&call.parts.uri, origin) {
-                Ok(uri) => {
-                    call.parts.uri = uri;
-                    call.parts.headers.remove(HOST);
-                }
-                Err(error) => return Box::pin(std::future::ready(Err(error.into()))),
+            if let Err(error) = redirect(&mut call, origin) {
+                return Box::pin(std::future::ready(Err(error.into())));
             }
         }
         let sent = self.inner.call(call.into_request().map(B::from));
         Box::pin(async move { receive(sent.await.map_err(Into::into)?, expecting).await })
     }
+}
+
+/// The origin, if it is one.
+pub(super) fn checked(origin: Uri) -> Result<Uri, Error> {
+    if origin.scheme().is_none() || origin.host().is_none() || origin.query().is_some() {
+        return Err(Error::bad_setting(
+            "an origin needs a scheme and a host, and no query",
+            "give one such as `https://api.openai.com`",
+        ));
+    }
+    Ok(origin)
+}
+
+/// Sends `call` to another origin.
+pub(super) fn redirect(call: &mut Call, origin: &Uri) -> Result<(), Error> {
+    call.parts.uri = moved(&call.parts.uri, origin)?;
+    call.parts.headers.remove(HOST);
+    Ok(())
 }
 
 /// `uri` at another origin.
@@ -354,7 +362,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_over_the_limit_is_refused_before_anything_is_sent() {
-        let stack = service_fn(|_: Call| async { Ok::<Reply, BoxError>(unreachable!("nothing is sent")) });
+        let stack = service_fn(|_: Call| async { Err::<Reply, BoxError>("it was sent".into()) });
         let edge = FromHttp::new(stack).max_body(4);
         let error = edge.clone().oneshot(post("/v1/messages", "12345")).await.expect_err("too large");
         assert_eq!(Error::find(&*error).map(Error::kind), Some(Kind::BadInput));

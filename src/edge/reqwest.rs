@@ -33,11 +33,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use ::reqwest::{Body, Request, Response, ResponseBuilderExt, Url};
+use http::Uri;
 use tower::ServiceExt;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::http::{MAX_REQUEST, read as read_http};
+use super::http::{MAX_REQUEST, checked, read as read_http, redirect};
 use super::response::{Expecting, receive};
 use crate::call::{Call, Reply};
 use crate::{BoxError, Error};
@@ -47,13 +48,26 @@ use crate::{BoxError, Error};
 /// # Errors
 /// The `reqwest::Error` as it is, without its URL, which may hold a key.
 #[derive(Clone, Debug)]
-pub struct Exit(::reqwest::Client);
+pub struct Exit {
+    client: ::reqwest::Client,
+    origin: Option<Uri>,
+}
 
 impl Exit {
     /// Sends through this client, with its TLS, proxies and timeouts.
     #[must_use]
     pub fn new(client: ::reqwest::Client) -> Self {
-        Self(client)
+        Self { client, origin: None }
+    }
+
+    /// Sends every call to this origin, whatever its own is: the back of a proxy. A path stands before each call's
+    /// path.
+    ///
+    /// # Errors
+    /// [`Kind::BadSetting`](crate::Kind::BadSetting) when `origin` lacks its scheme or host, or has a query.
+    pub fn with_origin(mut self, origin: Uri) -> Result<Self, Error> {
+        self.origin = Some(checked(origin)?);
+        Ok(self)
     }
 }
 
@@ -68,9 +82,12 @@ impl Service<Call> for Exit {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, call: Call) -> Self::Future {
-        let client = self.0.clone();
+    fn call(&mut self, mut call: Call) -> Self::Future {
+        let Self { client, origin } = self.clone();
         Box::pin(async move {
+            if let Some(origin) = origin {
+                redirect(&mut call, &origin)?;
+            }
             let expecting = Expecting::of(&call);
             let sent = client.execute(to_reqwest(call)?).await.map_err(::reqwest::Error::without_url)?;
             receive(sent.into(), expecting).await
