@@ -290,10 +290,10 @@ where
 
     fn call(&mut self, mut call: Call) -> Self::Future {
         let expecting = Expecting::of(&call);
-        if let Some(origin) = &self.origin {
-            if let Err(error) = redirect(&mut call, origin) {
-                return Box::pin(std::future::ready(Err(error.into())));
-            }
+        if let Some(origin) = &self.origin
+            && let Err(error) = redirect(&mut call, origin)
+        {
+            return Box::pin(std::future::ready(Err(error.into())));
         }
         let sent = self.inner.call(call.into_request().map(B::from));
         Box::pin(async move { receive(sent.await.map_err(Into::into)?, expecting).await })
