@@ -12,5 +12,6 @@ pub use self::entry::Entry;
 pub use self::key::{Bypass, CacheKey, Keyer};
 pub use self::policy::{storable, stored_headers};
 pub use self::secret::Secret;
+pub use self::store::StoreStats;
 #[cfg(feature = "disk")]
 pub use self::store::disk::{Disk, DiskOptions, DiskStats};

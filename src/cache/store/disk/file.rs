@@ -116,7 +116,9 @@ pub(super) fn open(path: &Path, max_bytes: u64, check: &[u8; 16]) -> Result<Open
     };
     match head {
         None => fresh(db, 0, false),
-        Some((FORMAT, stored, epoch)) if stored == *check => Ok(Opened { db, epoch, rows, other_secret: false }),
+        Some((FORMAT, stored, epoch)) if stored == *check => {
+            Ok(Opened { db, epoch, rows, other_secret: false })
+        }
         Some((FORMAT, _, epoch)) => fresh(db, epoch, true),
         Some((format, ..)) => Err(Fault::Damaged(format!("its format {format} is not known"))),
     }
