@@ -1,5 +1,4 @@
 //! The canonical key beside the parse it must beat: `serde_json` reading the same body.
-#![expect(missing_docs, reason = "criterion's macro makes a function without docs")]
 
 use std::fmt::Write;
 use std::hint::black_box;
