@@ -15,13 +15,13 @@ fn keyer() -> Keyer {
 fn call(url: &str, body: &str, headers: &[(&'static str, &str)]) -> Call {
     let mut call = Call::post(url, body.to_owned());
     for (name, value) in headers {
-        call.parts.headers.append(*name, HeaderValue::from_str(value).unwrap());
+        call.parts.headers.append(*name, HeaderValue::from_str(value).expect("a header value"));
     }
     call
 }
 
 fn key_of(url: &str, body: &str, headers: &[(&'static str, &str)]) -> CacheKey {
-    keyer().key(&call(url, body, headers), &Scope::default(), &[]).unwrap()
+    keyer().key(&call(url, body, headers), &Scope::default(), &[]).expect("a key")
 }
 
 fn body_key(body: &str) -> Result<CacheKey, Bypass> {
