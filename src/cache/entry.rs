@@ -35,8 +35,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::StatusCode;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::key::CacheKey;
 use crate::dialect::{Finish, Outcome, Usage};
@@ -171,7 +171,8 @@ impl Entry {
     /// `short`, `format` (not ours, or of another version), `length`, `key` (it belongs to another question), `mac`
     /// (damaged or forged), `payload`.
     pub fn decode(bytes: &[u8], key: &CacheKey, mac_key: &[u8; 32]) -> Result<(Self, u64), &'static str> {
-        let mac_at = bytes.len().checked_sub(layout::MAC).filter(|at| *at >= layout::PAYLOAD).ok_or("short")?;
+        let mac_at =
+            bytes.len().checked_sub(layout::MAC).filter(|at| *at >= layout::PAYLOAD).ok_or("short")?;
         let (sealed, mac) = bytes.split_at(mac_at);
         let mut head = Reader(sealed);
         if head.array() != Some(layout::START) {
@@ -313,16 +314,9 @@ fn finish_code(finish: Finish) -> u8 {
 }
 
 fn finish_of(code: u8) -> Option<Finish> {
-    [
-        Finish::Unknown,
-        Finish::Whole,
-        Finish::Truncated,
-        Finish::Refused,
-        Finish::Failed,
-        Finish::Partial,
-    ]
-    .into_iter()
-    .find(|finish| finish_code(*finish) == code)
+    [Finish::Unknown, Finish::Whole, Finish::Truncated, Finish::Refused, Finish::Failed, Finish::Partial]
+        .into_iter()
+        .find(|finish| finish_code(*finish) == code)
 }
 
 const COUNTS: usize = 18;

@@ -54,6 +54,7 @@ impl CacheKey {
         &self.0
     }
 
+    #[cfg(test)]
     pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -168,7 +169,8 @@ impl Keyer {
         if is_signed(&call.parts.headers) && scope.parts().1.is_empty() {
             return Err(Bypass("signed-credential"));
         }
-        let mut sink = Sink::new(blake3::Hasher::new_keyed(&self.scope_key(call, scope)), call.doc.bytes().len());
+        let mut sink =
+            Sink::new(blake3::Hasher::new_keyed(&self.scope_key(call, scope)), call.doc.bytes().len());
         sink.raw(&[SCHEMA, canon::VERSION]);
         head(&mut sink, call, vary);
         let body = call.doc.bytes();

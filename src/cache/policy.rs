@@ -90,9 +90,7 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(storable(status, &none, &good), Err("status"), "{status}");
         }
-        for finish in
-            [Finish::Truncated, Finish::Refused, Finish::Failed, Finish::Partial, Finish::Unknown]
-        {
+        for finish in [Finish::Truncated, Finish::Refused, Finish::Failed, Finish::Partial, Finish::Unknown] {
             let bad = Outcome { finish, ..good.clone() };
             assert_eq!(storable(StatusCode::OK, &none, &bad), Err(finish.name()));
         }

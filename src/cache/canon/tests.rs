@@ -88,7 +88,10 @@ fn nothing_can_be_moved_between_neighbours() {
 #[test]
 fn members_are_sorted_by_utf8_and_not_by_utf16() {
     same(&["{\"\u{FB33}\":1,\"\u{1F600}\":2}", "{\"\u{1F600}\":2,\"\u{FB33}\":1}"]);
-    same(&[r#"{"a":1,"a\u0000":2,"aaaaaaaaa":3,"aaaaaaaab":4}"#, r#"{"aaaaaaaab":4,"aaaaaaaaa":3,"a\u0000":2,"a":1}"#]);
+    same(&[
+        r#"{"a":1,"a\u0000":2,"aaaaaaaaa":3,"aaaaaaaab":4}"#,
+        r#"{"aaaaaaaab":4,"aaaaaaaaa":3,"a\u0000":2,"a":1}"#,
+    ]);
 }
 
 #[test]
@@ -144,9 +147,13 @@ fn what_readers_disagree_on_goes_past_the_cache() {
 #[test]
 fn only_members_at_exactly_the_named_place_are_left_out() {
     let paths = ["user", "m/*/c/*/mark", "deep/er"];
-    let same = |a: &str, b: &str| digest(a.as_bytes(), &paths).unwrap() == digest(b.as_bytes(), &paths).unwrap();
+    let same =
+        |a: &str, b: &str| digest(a.as_bytes(), &paths).unwrap() == digest(b.as_bytes(), &paths).unwrap();
     assert!(same(r#"{"user":{"x":[1]},"a":1}"#, r#"{"a":1}"#));
-    assert!(same(r#"{"m":[{"c":[{"mark":1,"t":2},{"t":3}]}]}"#, r#"{"m":[{"c":[{"t":2},{"mark":4,"t":3}]}]}"#));
+    assert!(same(
+        r#"{"m":[{"c":[{"mark":1,"t":2},{"t":3}]}]}"#,
+        r#"{"m":[{"c":[{"t":2},{"mark":4,"t":3}]}]}"#
+    ));
     assert!(same(r#"{"deep":{"er":1}}"#, r#"{"deep":{}}"#));
     for (a, b) in [
         (r#"{"x":{"user":1}}"#, r#"{"x":{}}"#),
@@ -188,6 +195,10 @@ fn a_body_larger_than_a_piece_hashes_as_one_written_at_once() {
         for _ in 0..2 {
             plain.update(&[tag::TEXT]).update(&(len as u64).to_le_bytes()).update(text.as_bytes());
         }
-        assert_eq!(of(&format!("[\"{text}\",\"{text}\"]")).unwrap(), hex(*plain.finalize().as_bytes()), "{len}");
+        assert_eq!(
+            of(&format!("[\"{text}\",\"{text}\"]")).unwrap(),
+            hex(*plain.finalize().as_bytes()),
+            "{len}"
+        );
     }
 }

@@ -1,0 +1,275 @@
+use super::*;
+use crate::clock::ManualClock;
+
+const MAC: [u8; 32] = [7; 32];
+const NOW: i64 = 1_795_000_000_000;
+
+fn key(n: u32) -> CacheKey {
+    CacheKey::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
+}
+
+fn entry(n: u32, len: usize) -> Arc<Entry> {
+    let body: Vec<u8> = n.to_le_bytes().into_iter().cycle().take(len).collect();
+    Arc::new(Entry::new(http::StatusCode::OK, body, NOW, Duration::from_secs(3600)))
+}
+
+fn open_with(path: &Path, options: DiskOptions, mac_key: [u8; 32], clock: &ManualClock) -> Disk {
+    Disk::open(path, options, mac_key, Arc::new(clock.clone()))
+}
+
+fn open(path: &Path) -> Disk {
+    open_with(path, DiskOptions::default(), MAC, &ManualClock::at_ms(NOW))
+}
+
+/// A read that came late on a busy machine is asked again; a real miss stays one.
+async fn get(disk: &Disk, n: u32) -> Option<Arc<Entry>> {
+    for _ in 0..20 {
+        let late = disk.stats().late;
+        let found = disk.get(&key(n)).await;
+        if found.is_some() || disk.stats().late == late {
+            return found;
+        }
+    }
+    None
+}
+
+fn quarantined(dir: &Path) -> usize {
+    let names = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().contains(".quarantine-")).count()
+}
+
+#[tokio::test]
+async fn what_was_stored_is_there_at_once_and_after_a_reopen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new/folder/c.redb");
+    let disk = open(&path);
+    disk.put(key(1), entry(1, 3000));
+    assert_eq!(get(&disk, 1).await, Some(entry(1, 3000)), "before it is committed");
+    disk.flush_async().await;
+    assert_eq!(disk.stats().pending, 0);
+    assert_eq!(get(&disk, 1).await, Some(entry(1, 3000)), "after it is committed");
+    disk.put(key(2), entry(2, 10));
+    drop(disk);
+    let disk = open(&path);
+    assert_eq!(disk.stats().entries, 2, "closing writes what was pending");
+    assert_eq!(get(&disk, 1).await, Some(entry(1, 3000)));
+    assert_eq!(get(&disk, 2).await, Some(entry(2, 10)));
+    assert_eq!(get(&disk, 3).await, None);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_stores_survive_a_reopen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.redb");
+    let disk = open(&path);
+    (0..1000).for_each(|n| disk.put(key(n), entry(n, 500 + n as usize)));
+    disk.flush();
+    assert_eq!(disk.stats().stored, 1000);
+    drop(disk);
+    let disk = open(&path);
+    for n in 0..1000 {
+        assert_eq!(get(&disk, n).await, Some(entry(n, 500 + n as usize)), "{n}");
+    }
+}
+
+#[tokio::test]
+async fn the_last_of_several_stores_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.redb");
+    let disk = open(&path);
+    for len in [10, 20, 30] {
+        disk.put(key(1), entry(1, len));
+    }
+    disk.flush();
+    disk.put(key(1), entry(1, 40));
+    drop(disk);
+    let disk = open(&path);
+    assert_eq!(disk.stats().entries, 1);
+    assert_eq!(get(&disk, 1).await, Some(entry(1, 40)));
+}
+
+#[tokio::test]
+async fn what_is_removed_or_cleared_does_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.redb");
+    let disk = open(&path);
+    (0..4).for_each(|n| disk.put(key(n), entry(n, 100)));
+    disk.remove(&key(0));
+    disk.flush();
+    disk.remove(&key(1));
+    // As after a kill: what the file holds now, without a proper close.
+    let copy = dir.path().join("copy.redb");
+    std::fs::copy(&path, &copy).unwrap();
+    let killed = open(&copy);
+    for (n, there) in [(0, false), (1, false), (2, true), (3, true)] {
+        assert_eq!(get(&killed, n).await.is_some(), there, "{n}");
+    }
+    disk.clear();
+    assert!(get(&disk, 2).await.is_none());
+    disk.put(key(5), entry(5, 100));
+    drop(disk);
+    let disk = open(&path);
+    assert!(get(&disk, 2).await.is_none());
+    assert!(get(&disk, 5).await.is_some(), "it goes on after a purge");
+}
+
+#[tokio::test]
+async fn an_entry_expires_by_the_clock_that_was_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.redb");
+    let clock = ManualClock::at_ms(NOW);
+    let disk = open_with(&path, DiskOptions::default(), MAC, &clock);
+    (1..4).for_each(|n| disk.put(key(n), entry(n, 100)));
+    disk.flush();
+    clock.set_ms(NOW - 3_600_000);
+    assert!(get(&disk, 1).await.is_none(), "the clock went back");
+    clock.set_ms(NOW + 3_599_999);
+    assert!(get(&disk, 2).await.is_some());
+    clock.set_ms(NOW + 3_600_000);
+    assert!(get(&disk, 3).await.is_none());
+    disk.put(key(9), entry(9, 100));
+    assert!(get(&disk, 9).await.is_none(), "also while it is pending");
+}
+
+#[tokio::test]
+async fn another_secret_starts_empty_and_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.redb");
+    let disk = open(&path);
+    disk.put(key(1), entry(1, 100));
+    drop(disk);
+    let disk = open_with(&path, DiskOptions::default(), [8; 32], &ManualClock::at_ms(NOW));
+    assert!(get(&disk, 1).await.is_none());
+    assert_eq!((disk.stats().entries, disk.stats().damaged), (0, 0));
+    disk.put(key(2), entry(2, 100));
+    disk.flush();
+    assert!(get(&disk, 2).await.is_some());
+    assert_eq!(quarantined(dir.path()), 0);
+}
+
+#[tokio::test]
+async fn garbage_is_put_aside_and_a_new_file_is_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.redb");
+    for round in 0..2u8 {
+        std::fs::write(&path, vec![b'g' + round; 100_000]).unwrap();
+        let disk = open(&path);
+        assert!(disk.stats().available);
+        disk.put(key(1), entry(1, 100));
+        disk.flush();
+        assert!(get(&disk, 1).await.is_some());
+        assert_eq!(quarantined(dir.path()), 1, "one damaged file is kept");
+    }
+}
+
+#[tokio::test]
+async fn a_file_in_use_leaves_a_tier_without_effect() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.redb");
+    let owner = open(&path);
+    owner.put(key(1), entry(1, 100));
+    owner.flush();
+    let second = open(&path);
+    assert!(!second.stats().available);
+    assert!(second.get(&key(1)).await.is_none());
+    second.put(key(2), entry(2, 100));
+    second.remove(&key(1));
+    second.flush();
+    assert_eq!(second.stats().dropped, 1);
+    drop(second);
+    assert!(get(&owner, 1).await.is_some(), "the owner is not disturbed");
+    assert_eq!(quarantined(dir.path()), 0);
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_be_written_leaves_a_tier_without_effect() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("plain"), "").unwrap();
+    for path in [dir.path().to_owned(), dir.path().join("plain/c.redb")] {
+        let disk = open(&path);
+        disk.put(key(1), entry(1, 100));
+        disk.flush();
+        disk.clear();
+        assert!(disk.get(&key(1)).await.is_none());
+        assert!(!disk.stats().available, "{}", path.display());
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("elsewhere");
+    std::os::unix::fs::symlink(&target, dir.path().join("c.redb")).unwrap();
+    let disk = open(&dir.path().join("c.redb"));
+    assert!(!disk.stats().available);
+    assert!(!target.exists(), "nothing was written through the link");
+}
+
+#[tokio::test]
+async fn damaged_bytes_are_a_miss_and_many_of_them_put_the_file_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.redb");
+    let disk = open(&path);
+    (0..12).for_each(|n| disk.put(key(n), entry(n, 5000)));
+    drop(disk);
+    // One bit in the body of each entry, which the engine does not notice.
+    let mut bytes = std::fs::read(&path).unwrap();
+    for n in 0..12u32 {
+        let body: Vec<u8> = n.to_le_bytes().into_iter().cycle().take(4800).collect();
+        let mut at = 0;
+        while let Some(found) = bytes[at..].windows(body.len()).position(|window| window == body) {
+            bytes[at + found + 1000] ^= 1;
+            at += found + body.len();
+        }
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let disk = open(&path);
+    assert_eq!(disk.stats().entries, 12);
+    for n in 0..9 {
+        assert!(get(&disk, n).await.is_none(), "{n} is damaged");
+    }
+    assert_eq!(disk.stats().damaged, 9);
+    disk.flush();
+    assert_eq!(quarantined(dir.path()), 1);
+    disk.put(key(1), entry(1, 5000));
+    disk.flush();
+    assert!(get(&disk, 1).await.is_some(), "a new file has taken its place");
+}
+
+#[tokio::test]
+async fn the_file_stays_within_its_bound_and_the_newest_stay_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.redb");
+    let max_bytes = DiskOptions::LEAST_BYTES;
+    let options = DiskOptions { max_bytes, ..DiskOptions::default() };
+    let disk = open_with(&path, options, MAC, &ManualClock::at_ms(NOW));
+    for n in 0..1500u32 {
+        disk.put(key(n), entry(n, if n % 10 == 0 { 200_000 } else { 15_000 + n as usize }));
+        if n % 50 == 0 {
+            disk.flush();
+            assert!(disk.stats().file_bytes <= max_bytes, "{} bytes after {n}", disk.stats().file_bytes);
+        }
+    }
+    disk.flush();
+    let stats = disk.stats();
+    assert!(stats.file_bytes <= max_bytes, "{stats:?}");
+    assert!(stats.evicted > 500, "{stats:?}");
+    assert!(stats.live_bytes > max_bytes / 4, "{stats:?}");
+    assert!(get(&disk, 1499).await.is_some());
+    assert!(get(&disk, 0).await.is_none());
+}
+
+#[test]
+fn an_entry_too_large_for_the_disk_is_dropped_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = open(&dir.path().join("c.redb"));
+    disk.put(key(1), entry(1, 2 << 20));
+    disk.flush();
+    assert_eq!((disk.stats().dropped, disk.stats().stored), (1, 0));
+}
