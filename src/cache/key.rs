@@ -54,6 +54,7 @@ impl CacheKey {
         &self.0
     }
 
+    #[cfg(test)]
     pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }

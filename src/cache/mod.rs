@@ -77,5 +77,6 @@ pub use self::policy::{storable, stored_headers};
 pub use self::recall::{Recall, RecallLayer};
 pub use self::secret::Secret;
 pub use self::service::{Cache, CacheFuture};
+pub use self::store::StoreStats;
 #[cfg(feature = "disk")]
 pub use self::store::disk::{Disk, DiskOptions, DiskStats};

@@ -182,7 +182,7 @@ fn instance(schema: Option<&str>, rng: &mut Rng, depth: usize) -> String {
     }
     match schema.str("type").as_deref() {
         Some("integer" | "number") => (rng.next() % 100).to_string(),
-        Some("boolean") => (rng.next() % 2 == 0).to_string(),
+        Some("boolean") => (rng.next().is_multiple_of(2)).to_string(),
         Some("null") => "null".to_owned(),
         Some("array") => format!("[{}]", instance(schema.get("items"), rng, depth + 1)),
         Some("string") => words(rng),

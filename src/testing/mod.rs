@@ -9,16 +9,17 @@
 //!
 //! # Example
 //! ```
-//! use thrifty::call::{Call, Dialect};
+//! use thrifty::call::Call;
 //! use thrifty::testing::Upstream;
 //!
 //! let upstream = Upstream::new();
 //! let call = Call::post("https://api.openai.com/v1/chat/completions",
 //!     r#"{"model":"gpt-5-mini","messages":[{"role":"user","content":"Name a prime."}]}"#);
-//! let reply = upstream.answer(&call);
-//! let outcome = Dialect::OpenAiChat.format().read_reply(&reply.body().complete().unwrap());
-//! assert!(outcome.usage.is_some());
+//! let body = upstream.answer(&call).into_body().complete().expect("nobody asked for a stream");
+//! let body = std::str::from_utf8(&body)?;
+//! assert!(body.contains(r#""finish_reason":"stop""#) && body.contains(r#""usage":{"prompt_tokens":"#));
 //! assert_eq!(upstream.calls(), 1);
+//! # Ok::<(), std::str::Utf8Error>(())
 //! ```
 //! # Slow, and rate-limited at first
 //! ```

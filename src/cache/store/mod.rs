@@ -1,67 +1,99 @@
 //! Where entries live: memory first, then disk.
+//!
+//! A caller asks memory without waiting and only then disk, which may take a moment. What is found on disk is put
+//! into memory on the way. Neither tier fails a call: the worst answer is none.
 
 #[cfg(feature = "disk")]
 pub(crate) mod disk;
 pub(crate) mod memory;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(feature = "disk")]
+use self::disk::{Disk, DiskStats};
+use self::memory::Memory;
 use super::entry::Entry;
 use super::key::CacheKey;
-#[cfg(feature = "disk")]
-pub(crate) use disk::{Disk, DiskOptions};
-pub(crate) use memory::Memory;
 
-/// The tiers of one cache, fastest first.
+/// What the store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Entries in memory.
+    pub memory_entries: u64,
+    /// Bytes they take.
+    pub memory_bytes: u64,
+    /// The disk tier, if there is one.
+    #[cfg(feature = "disk")]
+    pub disk: Option<DiskStats>,
+}
+
+/// All tiers as one store.
 #[derive(Debug)]
 pub(crate) struct Tiers {
     memory: Memory,
     #[cfg(feature = "disk")]
     disk: Option<Disk>,
+    /// Counts removals, so that a read from disk under way meanwhile does not bring back what was removed.
+    removals: AtomicU64,
 }
 
 impl Tiers {
-    #[cfg(feature = "disk")]
-    pub(crate) fn new(memory: Memory, disk: Option<Disk>) -> Self {
-        Self { memory, disk }
-    }
-
-    #[cfg(not(feature = "disk"))]
+    /// Memory alone.
     pub(crate) fn new(memory: Memory) -> Self {
-        Self { memory }
+        Self {
+            memory,
+            #[cfg(feature = "disk")]
+            disk: None,
+            removals: AtomicU64::new(0),
+        }
     }
 
-    /// A fresh entry of the memory tier.
+    /// The same with a disk behind it.
+    #[cfg(feature = "disk")]
+    pub(crate) fn with_disk(mut self, disk: Option<Disk>) -> Self {
+        self.disk = disk;
+        self
+    }
+
+    /// The entry, if it is in memory and fresh.
     pub(crate) fn get_memory(&self, key: &CacheKey, now_ms: i64) -> Option<Arc<Entry>> {
         self.memory.get(key).filter(|entry| entry.is_fresh(now_ms))
     }
 
-    /// A fresh entry of the disk tier; it is then in memory too.
-    #[cfg_attr(
-        not(feature = "disk"),
-        expect(clippy::unused_async, reason = "the same call with and without a disk tier")
-    )]
+    /// The entry, if it is on disk and fresh. Afterwards it is in memory too.
     pub(crate) async fn get_disk(&self, key: &CacheKey, now_ms: i64) -> Option<Arc<Entry>> {
         #[cfg(feature = "disk")]
         if let Some(disk) = &self.disk {
+            let before = self.removals.load(Ordering::SeqCst);
             let entry = disk.get(key).await.filter(|entry| entry.is_fresh(now_ms))?;
-            self.memory.insert(*key, entry.clone());
+            if self.removals.load(Ordering::SeqCst) != before {
+                return None;
+            }
+            self.memory.insert(*key, Arc::clone(&entry));
+            if self.removals.load(Ordering::SeqCst) != before {
+                self.memory.remove(key);
+                return None;
+            }
             return Some(entry);
         }
         let _ = (key, now_ms);
         None
     }
 
-    /// Stores in every tier.
+    /// Stores an entry in all tiers. May sleep for moments when memory is under heavy load: not for use in a `poll`.
     pub(crate) fn put(&self, key: CacheKey, entry: Arc<Entry>) {
         #[cfg(feature = "disk")]
         if let Some(disk) = &self.disk {
-            disk.put(key, entry.clone());
+            disk.put(key, Arc::clone(&entry));
         }
         self.memory.insert(key, entry);
     }
 
+    /// Removes an entry; on return that is durable. Blocks while the disk writes.
     pub(crate) fn remove(&self, key: &CacheKey) {
+        self.removals.fetch_add(1, Ordering::SeqCst);
         self.memory.remove(key);
         #[cfg(feature = "disk")]
         if let Some(disk) = &self.disk {
@@ -69,7 +101,19 @@ impl Tiers {
         }
     }
 
+    /// The same without blocking the thread.
+    pub(crate) async fn remove_async(&self, key: &CacheKey) {
+        self.removals.fetch_add(1, Ordering::SeqCst);
+        self.memory.remove(key);
+        #[cfg(feature = "disk")]
+        if let Some(disk) = &self.disk {
+            disk.remove_async(key).await;
+        }
+    }
+
+    /// Removes all entries; on return that is durable. Blocks while the disk writes.
     pub(crate) fn clear(&self) {
+        self.removals.fetch_add(1, Ordering::SeqCst);
         self.memory.clear();
         #[cfg(feature = "disk")]
         if let Some(disk) = &self.disk {
@@ -77,6 +121,17 @@ impl Tiers {
         }
     }
 
+    /// The same without blocking the thread.
+    pub(crate) async fn clear_async(&self) {
+        self.removals.fetch_add(1, Ordering::SeqCst);
+        self.memory.clear();
+        #[cfg(feature = "disk")]
+        if let Some(disk) = &self.disk {
+            disk.clear_async().await;
+        }
+    }
+
+    /// Blocks until all that was put before is durable, or given up.
     pub(crate) fn flush(&self) {
         #[cfg(feature = "disk")]
         if let Some(disk) = &self.disk {
@@ -84,7 +139,77 @@ impl Tiers {
         }
     }
 
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        self.memory.bytes()
+    /// The same without blocking the thread.
+    pub(crate) async fn flush_async(&self) {
+        #[cfg(feature = "disk")]
+        if let Some(disk) = &self.disk {
+            disk.flush_async().await;
+        }
+    }
+
+    /// What the tiers hold.
+    pub(crate) fn stats(&self) -> StoreStats {
+        StoreStats {
+            memory_entries: self.memory.len(),
+            memory_bytes: self.memory.bytes(),
+            #[cfg(feature = "disk")]
+            disk: self.disk.as_ref().map(Disk::stats),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const NOW: i64 = 1_795_000_000_000;
+
+    fn key(n: u8) -> CacheKey {
+        CacheKey::from_bytes([n; 32])
+    }
+
+    fn entry() -> Arc<Entry> {
+        Arc::new(Entry::new(http::StatusCode::OK, "answer", NOW, Duration::from_secs(60)))
+    }
+
+    #[tokio::test]
+    async fn memory_alone_serves_what_is_fresh() {
+        let tiers = Tiers::new(Memory::new(1 << 20));
+        tiers.put(key(1), entry());
+        assert_eq!(tiers.get_memory(&key(1), NOW), Some(entry()));
+        assert_eq!(tiers.get_memory(&key(1), NOW + 60_000), None, "stale");
+        assert_eq!(tiers.get_disk(&key(1), NOW).await, None, "there is no disk");
+        tiers.flush_async().await;
+        tiers.flush();
+        tiers.remove_async(&key(1)).await;
+        assert_eq!(tiers.get_memory(&key(1), NOW), None);
+        tiers.put(key(2), entry());
+        assert_eq!(tiers.stats().memory_entries, 1);
+        tiers.clear_async().await;
+        assert_eq!(tiers.stats().memory_entries, 0);
+    }
+
+    #[cfg(feature = "disk")]
+    #[tokio::test]
+    async fn what_memory_lost_comes_back_from_disk_into_memory() {
+        use super::disk::DiskOptions;
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(crate::clock::ManualClock::at_ms(NOW));
+        let disk = Disk::open(dir.path().join("c.redb"), DiskOptions::default(), [7; 32], clock);
+        let tiers = Tiers::new(Memory::new(1 << 20)).with_disk(Some(disk));
+        tiers.put(key(1), entry());
+        tiers.memory.clear();
+        assert_eq!(tiers.get_memory(&key(1), NOW), None);
+        assert_eq!(tiers.get_disk(&key(1), NOW).await, Some(entry()), "while it is pending");
+        assert_eq!(tiers.get_memory(&key(1), NOW), Some(entry()), "it is back in memory");
+        tiers.flush();
+        assert_eq!(tiers.stats().disk.unwrap().entries, 1);
+        tiers.remove(&key(1));
+        assert_eq!(tiers.get_memory(&key(1), NOW), None);
+        assert_eq!(tiers.get_disk(&key(1), NOW).await, None);
+        tiers.put(key(2), entry());
+        tiers.clear();
+        assert_eq!(tiers.get_disk(&key(2), NOW).await, None);
     }
 }

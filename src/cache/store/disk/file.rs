@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
-use super::index::Locator;
+use super::index::{Locator, Row};
 
 const ROWS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("rows");
 const META: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("meta");
@@ -89,8 +89,8 @@ fn message(panic: &(dyn Any + Send)) -> String {
 pub(super) struct Opened {
     pub(super) db: Database,
     pub(super) epoch: u64,
-    /// Sequence number, locator, expiry and length of each row, oldest first.
-    pub(super) rows: Vec<(u64, Locator, i64, u32)>,
+    /// Oldest first.
+    pub(super) rows: Vec<Row>,
     /// True if what was there belongs to another secret and was thrown away.
     pub(super) other_secret: bool,
 }
@@ -158,7 +158,7 @@ fn create(path: &Path) -> Result<Database, Fault> {
 
 type Head = (u64, [u8; 16], u64);
 
-fn load(db: &Database) -> Result<(Option<Head>, Vec<(u64, Locator, i64, u32)>), redb::Error> {
+fn load(db: &Database) -> Result<(Option<Head>, Vec<Row>), redb::Error> {
     let read = db.begin_read()?;
     let head = match read.open_table(HEAD) {
         Err(TableError::TableDoesNotExist(_)) => return Ok((None, Vec::new())),

@@ -12,9 +12,12 @@ pub(super) struct Slot {
     pub(super) expires_ms: i64,
 }
 
-/// One row of the file.
+/// Sequence number, locator, expiry and length of a row in the file.
+pub(super) type Row = (u64, Locator, i64, u32);
+
+/// Whose a row is, and what it takes.
 #[derive(Clone, Copy, Debug)]
-struct Row {
+struct Place {
     key: Locator,
     allocated: u64,
 }
@@ -23,7 +26,7 @@ struct Row {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     slots: HashMap<Locator, Slot>,
-    rows: BTreeMap<u64, Row>,
+    rows: BTreeMap<u64, Place>,
     allocated: u64,
     /// Rows that no slot points to. The next commit deletes them.
     dead: Vec<u64>,
@@ -31,7 +34,7 @@ pub(super) struct Index {
 
 impl Index {
     /// An index of rows that are there already, oldest first.
-    pub(super) fn of(rows: impl IntoIterator<Item = (u64, Locator, i64, u32)>) -> Self {
+    pub(super) fn of(rows: impl IntoIterator<Item = Row>) -> Self {
         let mut index = Self::default();
         for (seq, key, expires_ms, len) in rows {
             index.insert(seq, key, expires_ms, len as usize);
@@ -55,7 +58,7 @@ impl Index {
     /// Takes in a row; an earlier one of the same key is dead.
     pub(super) fn insert(&mut self, seq: u64, key: Locator, expires_ms: i64, len: usize) {
         let allocated = allocated(len);
-        self.rows.insert(seq, Row { key, allocated });
+        self.rows.insert(seq, Place { key, allocated });
         self.allocated += allocated;
         if let Some(earlier) = self.slots.insert(key, Slot { seq, expires_ms }) {
             self.dead.push(earlier.seq);

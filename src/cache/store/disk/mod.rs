@@ -295,15 +295,26 @@ impl Disk {
 
     /// Removes an entry and blocks until that is durable.
     pub fn remove(&self, key: &CacheKey) {
-        lock(&self.shared.pending).remove(key);
-        lock(&self.shared.index).forget(&key.locator());
+        self.forget(key);
         self.wait(|done| Job::Remove(key.locator(), done));
+    }
+
+    /// The same without blocking the thread.
+    pub async fn remove_async(&self, key: &CacheKey) {
+        self.forget(key);
+        self.until(|done| Job::Remove(key.locator(), done)).await;
     }
 
     /// Removes all entries and blocks until that is durable.
     pub fn clear(&self) {
         lock(&self.shared.pending).clear();
         self.wait(Job::Clear);
+    }
+
+    /// The same without blocking the thread.
+    pub async fn clear_async(&self) {
+        lock(&self.shared.pending).clear();
+        self.until(Job::Clear).await;
     }
 
     /// Blocks until all that was put before is durable, or given up.
@@ -313,13 +324,7 @@ impl Disk {
 
     /// The same without blocking the thread.
     pub async fn flush_async(&self) {
-        let (done, wait) = oneshot::channel::<()>();
-        let done = Box::new(move || {
-            let _ = done.send(());
-        });
-        if self.jobs.send(Job::Flush(done)).is_ok() {
-            let _ = wait.await;
-        }
+        self.until(Job::Flush).await;
     }
 
     /// What it holds and has done.
@@ -345,6 +350,22 @@ impl Disk {
             late: read(&shared.counters.late),
             damaged: read(&shared.counters.damaged),
             evicted: read(&shared.counters.evicted),
+        }
+    }
+
+    fn forget(&self, key: &CacheKey) {
+        lock(&self.shared.pending).remove(key);
+        lock(&self.shared.index).forget(&key.locator());
+    }
+
+    /// Waits without blocking the thread. Dropping the future does not take the job back.
+    async fn until(&self, job: impl FnOnce(writer::Done) -> Job) {
+        let (done, wait) = oneshot::channel::<()>();
+        let done = Box::new(move || {
+            let _ = done.send(());
+        });
+        if self.jobs.send(job(done)).is_ok() {
+            let _ = wait.await;
         }
     }
 
