@@ -35,9 +35,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn provider(
-    bytes: usize,
-) -> impl Service<Call, Response = Reply, Error = BoxError, Future: Send> + Clone + Send + 'static {
+fn provider(bytes: usize) -> impl Service<Call, Response = Reply, Error = BoxError, Future: Send> + Clone + Send + 'static {
     let answer = bytes::Bytes::from(answer(bytes));
     service_fn(move |_: Call| {
         let answer = answer.clone();

@@ -240,9 +240,7 @@ impl CacheBuilder {
 
     fn build_checked(self) -> CacheLayer {
         if self.scope.is_shared() {
-            tracing::warn!(
-                "cached answers are shared between credentials, as the scope of the cache layer says"
-            );
+            tracing::warn!("cached answers are shared between credentials, as the scope of the cache layer says");
         }
         let keyer = Keyer::new(&self.secret.unwrap_or_else(Secret::random));
         let memory = Memory::new(self.memory_bytes);

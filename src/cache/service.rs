@@ -346,9 +346,7 @@ impl Future for CacheFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Step::Done(answer) => {
-                Poll::Ready(answer.take().expect("a future is not polled after it was ready"))
-            }
+            Step::Done(answer) => Poll::Ready(answer.take().expect("a future is not polled after it was ready")),
             Step::Boxed(work) => work.as_mut().poll(cx),
         }
     }
