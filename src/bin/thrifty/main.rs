@@ -6,7 +6,6 @@
 mod cost;
 mod count;
 mod demo;
-mod demo;
 mod explain;
 mod input;
 mod key;
@@ -41,7 +40,6 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Demo(demo::DemoArgs),
-    Demo(demo::DemoArgs),
     Count(count::CountArgs),
     Trim(trim::TrimArgs),
     Cost(cost::CostArgs),
@@ -57,7 +55,6 @@ fn main() -> ExitCode {
     };
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
     let ended = match &cli.command {
-        Command::Demo(args) => demo::run(args, &mut out),
         Command::Demo(args) => demo::run(args, &mut out),
         Command::Count(args) => count::run(args, &mut out),
         Command::Trim(args) => trim::run(args, &mut out),
