@@ -66,7 +66,7 @@ pub(crate) fn run(args: &DemoArgs, out: &mut Out) -> Ended {
     // The cached run first: whoever stops the demo half-way has something in the file.
     let second = runtime.block_on(work("thrifty", &thrifty, &bar))?;
     if let Some(cache) = cache {
-        cache.flush();
+        runtime.block_on(cache.flush());
     }
     let bare = Stack::builder().without_cache().without_prefix();
     let first = runtime.block_on(work("bare", &Client::new(bare)?, &bar))?;
@@ -190,12 +190,12 @@ fn in_words(out: &mut Out, bare: &Row, thrifty: &Row) -> Result<(), Stop> {
         thrifty.calls, totals.sent, totals.hits_memory, totals.hits_disk, totals.hits_flight,
     )?;
     let p50 = |row: &Row| millis(row.latency_us.map_or(0, |latency| latency.0));
+    writeln!(out, "Half of the answers came within {} ms instead of {}.", p50(thrifty), p50(bare))?;
     writeln!(
         out,
-        "Half of the answers came within {} ms instead of {}. \"Rest\" is what no lever claims: answers the cap cut (their \
-         full length is known only here), less discounts of the provider's own prompt cache.",
-        p50(thrifty),
-        p50(bare),
+        "Rest: what no lever claims. Answers that the cap cut cost more in full, which only a demo can know. The \
+         provider's own\nprompt cache takes off most of a prompt's price, also of what was trimmed or served from the \
+         cache here."
     )?;
     Ok(())
 }
