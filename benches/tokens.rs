@@ -45,7 +45,7 @@ fn recount(c: &mut Criterion) {
     };
     let mut messages: Vec<String> = (0..60).map(message).collect();
     let counter = Counter::default();
-    counter.count(&conversation(&messages));
+    let _ = counter.count(&conversation(&messages));
     // A message never seen before at each turn.
     let mut next = 60;
     group.bench_function("counter", |b| {

@@ -393,7 +393,7 @@ mod tests {
         for i in 0..200 {
             let body =
                 json!({"model": "gpt-4o", "messages": [{"role": "user", "content": format!("message {i}")}]});
-            counter.count(&Call::post("https://a.example/v1/chat/completions", body.to_string()));
+            let _ = counter.count(&Call::post("https://a.example/v1/chat/completions", body.to_string()));
         }
         counter.memo.run_pending_tasks();
         assert!(counter.memo.entry_count() <= 8);
