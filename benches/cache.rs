@@ -4,8 +4,6 @@
 //! - `miss_overhead`: what the whole default stack adds to a call that nobody asked before; floor: the inner service.
 //! - `disk_hit`: an answer read from the file; floor: redb reading the same bytes.
 
-#![expect(missing_docs, reason = "criterion's macros make undocumented items")]
-
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -95,6 +93,7 @@ fn miss_overhead(c: &mut Criterion) {
 
 #[cfg(feature = "disk")]
 fn disk_hit(c: &mut Criterion) {
+    use redb::ReadableDatabase;
     const TABLE: redb::TableDefinition<'_, u64, &[u8]> = redb::TableDefinition::new("t");
     let runtime = runtime();
     let dir = tempfile::tempdir().unwrap();
@@ -104,7 +103,7 @@ fn disk_hit(c: &mut Criterion) {
     let client = layer.layer(provider(4 << 10));
     let call = ask(4 << 10, 0);
     runtime.block_on(async { client.clone().oneshot(call.clone()).await.unwrap() });
-    layer.handle().flush();
+    layer.handle().flush_blocking();
     group.bench_function("cache", |b| {
         b.to_async(&runtime).iter(|| {
             let (client, call) = (client.clone(), call.clone());

@@ -40,26 +40,33 @@ fn conversation(messages: &[String]) -> Call {
 fn recount(c: &mut Criterion) {
     let mut group = c.benchmark_group("recount_60_messages");
     let message = |i: usize| {
-        let role = if i % 2 == 0 { "user" } else { "assistant" };
+        let role = ["user", "assistant"][i % 2];
         format!(r#"{{"role":"{role}","content":"{i} {}"}}"#, prose(2048))
     };
     let mut messages: Vec<String> = (0..60).map(message).collect();
     let counter = Counter::default();
-    counter.count(&conversation(&messages));
+    black_box(counter.count(&conversation(&messages)));
     // A message never seen before at each turn.
     let mut next = 60;
-    group.bench_function("counter", |b| {
-        b.iter_batched(
-            || {
-                next += 1;
-                messages.truncate(60);
-                messages.push(message(next));
-                conversation(&messages)
-            },
-            |call| counter.count(&call),
-            criterion::BatchSize::SmallInput,
-        );
-    });
+    for (name, looked_into) in [("counter", true), ("counter_unread_body", false)] {
+        group.bench_function(name, |b| {
+            b.iter_batched(
+                || {
+                    next += 1;
+                    messages.truncate(60);
+                    messages.push(message(next));
+                    let call = conversation(&messages);
+                    // In a stack a layer ahead has read the body, once for all of them.
+                    if looked_into {
+                        black_box(call.doc.trouble());
+                    }
+                    call
+                },
+                |call| counter.count(&call),
+                criterion::BatchSize::SmallInput,
+            );
+        });
+    }
     group.bench_function("floor_new_message_alone", |b| {
         b.iter_batched(
             || {

@@ -239,12 +239,12 @@ async fn a_purge_covers_what_is_in_flight() {
         async move { body(&client, ask("hi")).await }
     });
     tokio::time::sleep(Duration::from_millis(5)).await;
-    layer.handle().purge_all();
+    layer.handle().purge_all().await;
     let after = body(&client, ask("hi")).await;
     assert_ne!(before.await.unwrap(), after, "a caller after the purge joined a flight from before it");
     assert_eq!(body(&client, ask("hi")).await, after, "what came before the purge was stored after it");
     assert_eq!(calls.load(Ordering::SeqCst), 2);
-    assert!(layer.handle().invalidate(&ask("hi")));
+    assert!(layer.handle().invalidate(&ask("hi")).await);
     body(&client, ask("hi")).await;
     assert_eq!(calls.load(Ordering::SeqCst), 3, "an invalidated answer was served");
 }
@@ -396,7 +396,7 @@ async fn answers_survive_a_restart() {
         let layer = CacheLayer::builder().disk(&path).build().unwrap();
         let client = cached(&layer, inner.clone());
         assert_eq!(body(&client, ask("hi")).await, WHOLE);
-        layer.handle().flush();
+        layer.handle().flush().await;
     }
     assert_eq!(calls.load(Ordering::SeqCst), 1, "a restart lost what was flushed");
 }

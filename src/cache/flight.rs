@@ -247,6 +247,15 @@ impl Lead {
         self.end(Ok(()));
     }
 
+    /// Answers all callers with a reply that turned out to be stored already; nothing is sent.
+    pub(super) fn answer(self, parts: http::response::Parts, frames: Vec<Bytes>, stream: bool) {
+        self.flight.publish(|log| {
+            log.head = Some(Head { parts: Arc::new(parts), stream });
+            log.frames = frames;
+        });
+        self.end(Ok(()));
+    }
+
     fn end(&self, how: Result<(), Error>) {
         // Off the map first: whoever comes now finds the stored answer or starts afresh, and a failure is shared
         // only with those who were there.

@@ -15,7 +15,8 @@ use super::key::{CacheKey, Keyer};
 use super::recall::Aliases;
 use super::secret::Secret;
 use super::service::Cache;
-use super::store::{Memory, Tiers};
+use super::store::memory::Memory;
+use super::store::{StoreStats, Tiers};
 use crate::Error;
 use crate::call::{Call, Options, Scope};
 use crate::clock::{Clock, SystemClock};
@@ -243,18 +244,12 @@ impl CacheBuilder {
             tracing::warn!("cached answers are shared between credentials, as the scope of the cache layer says");
         }
         let keyer = Keyer::new(&self.secret.unwrap_or_else(Secret::random));
-        let memory = Memory::new(self.memory_bytes);
+        let tiers = Tiers::new(Memory::new(self.memory_bytes));
         #[cfg(feature = "disk")]
-        let tiers = {
-            use super::store::{Disk, DiskOptions};
-            let disk = self.disk.map(|path| {
-                let options = DiskOptions { max_bytes: self.disk_bytes, ..DiskOptions::default() };
-                Disk::open(&path, options, keyer.mac_key(), self.clock.clone())
-            });
-            Tiers::new(memory, disk)
-        };
-        #[cfg(not(feature = "disk"))]
-        let tiers = Tiers::new(memory);
+        let tiers = tiers.with_disk(self.disk.map(|path| {
+            let options = super::DiskOptions { max_bytes: self.disk_bytes, ..super::DiskOptions::default() };
+            super::Disk::open(&path, options, keyer.mac_key(), self.clock.clone())
+        }));
         CacheLayer {
             core: Arc::new(Core {
                 keyer,
@@ -313,27 +308,33 @@ impl CacheHandle {
             stored: get(&counters.stored),
             not_stored: get(&counters.not_stored),
             flights: self.core.flights.len() as u64,
-            memory_bytes: self.core.tiers.memory_bytes(),
+            store: self.core.tiers.stats(),
         }
     }
 
-    /// Forgets the answer to this call, in every tier. True if its key could be made.
-    pub fn invalidate(&self, call: &Call) -> bool {
+    /// Forgets the answer to this call, in every tier; durably so on return. True if its key could be made.
+    pub async fn invalidate(&self, call: &Call) -> bool {
         let scope = self.core.scope_of(Options::among(&call.parts.extensions));
         let Ok(key) = self.core.keyer.key(call, scope, &self.core.vary) else { return false };
-        self.core.tiers.remove(&key);
+        self.core.tiers.remove(&key).await;
         true
     }
 
-    /// Forgets everything. Calls in flight go on for their callers but are not stored, and nobody joins them.
-    pub fn purge_all(&self) {
+    /// Forgets everything, durably so on return. Calls in flight go on for their callers but are not stored, and
+    /// nobody joins them.
+    pub async fn purge_all(&self) {
         self.core.epoch.fetch_add(1, Ordering::SeqCst);
         self.core.aliases.clear();
-        self.core.tiers.clear();
+        self.core.tiers.clear().await;
     }
 
-    /// Waits until everything stored so far is safe on disk. Blocks; call it at shutdown or off the executor.
-    pub fn flush(&self) {
+    /// Waits until everything stored so far is safe on disk.
+    pub async fn flush(&self) {
+        self.core.tiers.flush_async().await;
+    }
+
+    /// The same, blocking the thread: for the end of a program, outside a runtime.
+    pub fn flush_blocking(&self) {
         self.core.tiers.flush();
     }
 }
@@ -358,8 +359,8 @@ pub struct CacheStats {
     pub not_stored: u64,
     /// Upstream calls in progress.
     pub flights: u64,
-    /// Bytes in the memory tier.
-    pub memory_bytes: u64,
+    /// What the tiers hold.
+    pub store: StoreStats,
 }
 
 #[derive(Debug, Default)]

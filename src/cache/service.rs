@@ -1,5 +1,6 @@
 //! The way of a call through the cache.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -8,6 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body::{Body, Frame};
 use tower::ServiceExt;
 use tower_service::Service;
 
@@ -143,6 +146,16 @@ where
         }
         Role::Lead(lead, seat) => (lead, seat),
     };
+    // A flight stores before it leaves the map. So between this call's first look and its lead the answer may have
+    // come; without a second look it would be paid for again.
+    if mode != CacheMode::NoCache
+        && let Some(entry) = core.from_memory(&key)
+    {
+        bump(&core.counters.memory_hits);
+        let (parts, _) = reply_of(&entry).into_parts();
+        lead.answer(parts, Replay::of(&entry).collect(), entry.frames.is_some());
+        return Ok(hit(&call, &entry, Served::Memory));
+    }
     bump(&core.counters.misses);
     let drafted = Draft::of(&call).cloned();
     fly(core, lead, inner, call, key, epoch, mode);
@@ -259,7 +272,7 @@ impl Filing {
 }
 
 /// The reply of a stored entry, and a line in the draft.
-pub(super) fn hit(call: &Call, entry: &Arc<Entry>, served: Served) -> Reply {
+pub(super) fn hit(call: &Call, entry: &Entry, served: Served) -> Reply {
     if let Some(draft) = Draft::of(call) {
         draft.note(|receipt| note_hit(receipt, entry, served));
     }
@@ -276,10 +289,10 @@ pub(super) fn note_hit(receipt: &mut crate::receipt::Receipt, entry: &Entry, ser
     receipt.avoided.cache = entry.cost.unwrap_or_default();
 }
 
-pub(super) fn reply_of(entry: &Arc<Entry>) -> Reply {
+pub(super) fn reply_of(entry: &Entry) -> Reply {
     let body = match &entry.frames {
         None => ReplyBody::full(entry.body.clone()),
-        Some(frames) => ReplyBody::stream(Replay { body: entry.body.clone(), frames: frames.clone(), at: 0 }),
+        Some(_) => ReplyBody::stream(Replay::of(entry)),
     };
     let mut reply = Reply::new(body);
     *reply.status_mut() = entry.status;
@@ -287,26 +300,42 @@ pub(super) fn reply_of(entry: &Arc<Entry>) -> Reply {
     reply
 }
 
-/// A stored stream, sent again in the frames it came in.
+/// A stored reply, in the frames it came in; a complete one is a single frame.
 struct Replay {
-    body: bytes::Bytes,
-    frames: Arc<[u32]>,
+    body: Bytes,
+    frames: Option<Arc<[u32]>>,
     at: usize,
 }
 
-impl http_body::Body for Replay {
-    type Data = bytes::Bytes;
-    type Error = std::convert::Infallible;
+impl Replay {
+    fn of(entry: &Entry) -> Self {
+        Self { body: entry.body.clone(), frames: entry.frames.clone(), at: 0 }
+    }
+}
+
+impl Iterator for Replay {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let len = match &self.frames {
+            Some(frames) => *frames.get(self.at)? as usize,
+            None if self.at == 0 => self.body.len(),
+            None => return None,
+        };
+        self.at += 1;
+        Some(self.body.split_to(len.min(self.body.len())))
+    }
+}
+
+impl Body for Replay {
+    type Data = Bytes;
+    type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
-        let Some(len) = self.frames.get(self.at).copied() else { return Poll::Ready(None) };
-        self.at += 1;
-        let len = (len as usize).min(self.body.len());
-        let frame = self.body.split_to(len);
-        Poll::Ready(Some(Ok(http_body::Frame::data(frame))))
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.next().map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 

@@ -268,8 +268,6 @@ impl Doc {
         for (i, element) in elements.iter().enumerate() {
             let from = element.as_ptr() as usize - start;
             // What stands before an element: spaces, and a comma unless it is the first.
-            let lead = array[done..from].trim_start_matches(|c: char| c == ',' || c.is_ascii_whitespace());
-            debug_assert!(lead.is_empty(), "only commas and spaces stand between elements");
             let gap = &array[done..from];
             done = from + element.len();
             let text = match change(i, element) {
@@ -283,11 +281,8 @@ impl Doc {
                     Cow::Owned(text)
                 }
             };
-            if kept == 0 {
-                out.push_str(gap.trim_start_matches([' ', '\n', '\r', '\t']).trim_start_matches(','));
-            } else {
-                out.push_str(gap);
-            }
+            // The first of those that stay gives up its comma if it was not the first of all.
+            out.push_str(if kept == 0 && i > 0 { gap.trim_start().trim_start_matches(',').trim_start() } else { gap });
             kept += 1;
             out.push_str(&text);
         }

@@ -1,4 +1,4 @@
-//! Adds retries of its own, since async-openai 0.43 loses its own with its sender; and puts a stack inside that client.
+//! A stack inside async-openai 0.43, with retries added: the client loses its own together with its sender.
 //!
 //! [`Client::with_http_service`](async_openai::Client::with_http_service) replaces the client's sender, and the
 //! sender is what retries. [`HttpService`] therefore sends again by itself, below the stack, so that a cache and a

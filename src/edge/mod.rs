@@ -89,7 +89,7 @@ pub use self::typed::{Refused, Typed, Untyped};
 ///
 /// Such "transparent" wrappers begin the chain one step too deep. Ours is therefore put on top of itself: a downcast
 /// of the wrapped value finds the outer one, a walk along the sources the inner one.
-#[cfg(feature = "reqwest")]
+#[cfg(any(feature = "reqwest-middleware", feature = "async-openai-0-43"))]
 fn surface(error: crate::BoxError) -> crate::Error {
     match crate::Error::find(&*error).cloned() {
         Some(ours) => crate::Error::caused_by(ours.kind(), ours.problem(), ours.way_out(), error),

@@ -337,15 +337,19 @@ fn reply(status: StatusCode, content_type: &'static str, body: ReplyBody) -> Rep
 }
 
 fn error_body(call: &Call, status: StatusCode, kind: &str, message: &str) -> Bytes {
-    // OpenAI's shape is what most clients can read.
-    let dialect = if call.dialect == Dialect::Opaque { Dialect::OpenAiChat } else { call.dialect };
+    // OpenAI's shape is what most clients can read. A body that cannot be read makes a call opaque; its path still
+    // tells whose error it gets.
+    let path = call.parts.uri.path();
+    let anthropic = Dialect::AnthropicMessages.format().claims_path(path);
+    let dialect = if anthropic { Dialect::AnthropicMessages } else { Dialect::OpenAiChat };
     dialect.format().error_body(status, kind, message)
 }
 
 /// What a provider checks before it answers.
 fn check(call: &Call) -> Result<(), (StatusCode, &'static str, String)> {
     let path = call.parts.uri.path();
-    let known = Dialect::ALL.into_iter().any(|dialect| dialect.format().claims_path(path));
+    let spoken = [Dialect::OpenAiChat, Dialect::AnthropicMessages];
+    let known = spoken.iter().any(|dialect| dialect.format().claims_path(path));
     if !known {
         return Err((StatusCode::NOT_FOUND, "not_found_error", format!("no such path: {path}")));
     }

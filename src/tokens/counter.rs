@@ -33,7 +33,16 @@ pub struct Counter {
     memo: Cache<Key, Known>,
 }
 
-type Key = (Profile, [u8; 32]);
+type Key = (Profile, Element, [u8; 32]);
+
+/// What an element is to the request around it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Element {
+    /// Another thing than its like later on: Claude's frame is counted apart from it.
+    FirstMessage,
+    LaterMessage,
+    Rest,
+}
 
 #[derive(Clone)]
 enum Known {
@@ -92,8 +101,11 @@ impl Counter {
         let rest = self.rest(profile, call, &parts, &model);
         let mut sum = Sum::new(profile, rest, parts.messages.len());
 
-        let keys: Vec<_> =
-            parts.messages.iter().enumerate().map(|(i, raw)| (profile, message_hash(i, raw))).collect();
+        let key = |(i, raw): (usize, &&str)| {
+            let element = if i == 0 { Element::FirstMessage } else { Element::LaterMessage };
+            (profile, element, *blake3::hash(raw.as_bytes()).as_bytes())
+        };
+        let keys: Vec<Key> = parts.messages.iter().enumerate().map(key).collect();
         let known: Vec<_> = keys.iter().map(|key| self.memo.get(key)).collect();
         // Only what is not remembered is read.
         let fresh: Vec<&str> = std::iter::zip(&parts.messages, &known)
@@ -129,7 +141,7 @@ impl Counter {
         if parts.rest.is_empty() {
             return RestCount::default();
         }
-        let key = (profile, parts.rest_hash(model));
+        let key = (profile, Element::Rest, parts.rest_hash(model));
         if let Some(Known::Rest(rest)) = self.memo.get(&key) {
             return *rest;
         }
@@ -139,14 +151,6 @@ impl Counter {
         self.memo.insert(key, Known::Rest(Box::new(rest)));
         rest
     }
-}
-
-/// The first message is another thing than its like later on: Claude's frame is counted apart from it.
-fn message_hash(index: usize, raw: &str) -> [u8; 32] {
-    let mut hash = blake3::Hasher::new();
-    hash.update(&[u8::from(index == 0)]);
-    hash.update(raw.as_bytes());
-    *hash.finalize().as_bytes()
 }
 
 /// A request being added up.
@@ -393,7 +397,8 @@ mod tests {
         for i in 0..200 {
             let body =
                 json!({"model": "gpt-4o", "messages": [{"role": "user", "content": format!("message {i}")}]});
-            counter.count(&Call::post("https://a.example/v1/chat/completions", body.to_string()));
+            let count = counter.count(&Call::post("https://a.example/v1/chat/completions", body.to_string()));
+            assert!(count.likely > 7);
         }
         counter.memo.run_pending_tasks();
         assert!(counter.memo.entry_count() <= 8);

@@ -91,18 +91,8 @@ impl Tiers {
         self.memory.insert(key, entry);
     }
 
-    /// Removes an entry; on return that is durable. Blocks while the disk writes.
-    pub(crate) fn remove(&self, key: &CacheKey) {
-        self.removals.fetch_add(1, Ordering::SeqCst);
-        self.memory.remove(key);
-        #[cfg(feature = "disk")]
-        if let Some(disk) = &self.disk {
-            disk.remove(key);
-        }
-    }
-
-    /// The same without blocking the thread.
-    pub(crate) async fn remove_async(&self, key: &CacheKey) {
+    /// Removes an entry; on return that is durable.
+    pub(crate) async fn remove(&self, key: &CacheKey) {
         self.removals.fetch_add(1, Ordering::SeqCst);
         self.memory.remove(key);
         #[cfg(feature = "disk")]
@@ -111,18 +101,8 @@ impl Tiers {
         }
     }
 
-    /// Removes all entries; on return that is durable. Blocks while the disk writes.
-    pub(crate) fn clear(&self) {
-        self.removals.fetch_add(1, Ordering::SeqCst);
-        self.memory.clear();
-        #[cfg(feature = "disk")]
-        if let Some(disk) = &self.disk {
-            disk.clear();
-        }
-    }
-
-    /// The same without blocking the thread.
-    pub(crate) async fn clear_async(&self) {
+    /// Removes all entries; on return that is durable.
+    pub(crate) async fn clear(&self) {
         self.removals.fetch_add(1, Ordering::SeqCst);
         self.memory.clear();
         #[cfg(feature = "disk")]
@@ -182,11 +162,11 @@ mod tests {
         assert_eq!(tiers.get_disk(&key(1), NOW).await, None, "there is no disk");
         tiers.flush_async().await;
         tiers.flush();
-        tiers.remove_async(&key(1)).await;
+        tiers.remove(&key(1)).await;
         assert_eq!(tiers.get_memory(&key(1), NOW), None);
         tiers.put(key(2), entry());
         assert_eq!(tiers.stats().memory_entries, 1);
-        tiers.clear_async().await;
+        tiers.clear().await;
         assert_eq!(tiers.stats().memory_entries, 0);
     }
 
@@ -205,11 +185,11 @@ mod tests {
         assert_eq!(tiers.get_memory(&key(1), NOW), Some(entry()), "it is back in memory");
         tiers.flush();
         assert_eq!(tiers.stats().disk.unwrap().entries, 1);
-        tiers.remove(&key(1));
+        tiers.remove(&key(1)).await;
         assert_eq!(tiers.get_memory(&key(1), NOW), None);
         assert_eq!(tiers.get_disk(&key(1), NOW).await, None);
         tiers.put(key(2), entry());
-        tiers.clear();
+        tiers.clear().await;
         assert_eq!(tiers.get_disk(&key(2), NOW).await, None);
     }
 }
