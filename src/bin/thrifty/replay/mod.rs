@@ -173,9 +173,9 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut Out) -> Ended {
 fn tell(out: &mut Out, rows: &[Row], invalid: u64) -> Result<(), Stop> {
     writeln!(
         out,
-        "Rest: what the levers do not explain. A cut or a hit changes what the provider's own prompt cache"
+        "Rest: what no lever claims, so that each row adds up. Levers count tokens at full price; where the provider's \
+         own\nprompt cache would have read them at a discount, or a cut made it forget, the rest is negative."
     )?;
-    writeln!(out, "finds later on; a negative rest means that discounts were lost.")?;
     for row in rows.iter().filter(|row| row.over_budget > 0) {
         writeln!(
             out,

@@ -38,6 +38,12 @@ pub(crate) fn check(path: &Path) -> Result<(), Error> {
     opened.map(drop).map_err(|error| trouble(path, &error.to_string()))
 }
 
+/// Thousandths as a decimal without trailing zeros.
+fn decimal(thousandths: i64) -> String {
+    let text = format!("{}.{:03}", thousandths / 1_000, thousandths.unsigned_abs() % 1_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 fn trouble(path: &Path, why: &str) -> Error {
     Error::new(
         Kind::BadSetting,
@@ -60,6 +66,8 @@ fn drawing(text: &mut String, title: &str, curves: &[(&str, &Curve)]) -> Result<
         36_001..=864_000 => (3_600_000, "hours"),
         _ => (86_400_000, "days"),
     };
+    // Thousandths of the unit, so that the axis is labelled at round numbers of it.
+    let thousandths = |at_ms: i64| (at_ms - from).saturating_mul(1_000) / unit;
     let decimals = match top {
         0..=9_999 => 5,
         10_000..=999_999 => 3,
@@ -76,7 +84,7 @@ fn drawing(text: &mut String, title: &str, curves: &[(&str, &Curve)]) -> Result<
         .margin(16)
         .x_label_area_size(48)
         .y_label_area_size(88)
-        .build_cartesian_2d(0..(to - from), 0..top)
+        .build_cartesian_2d(0..thousandths(to), 0..top)
         .map_err(failed)?;
     chart
         .configure_mesh()
@@ -87,7 +95,7 @@ fn drawing(text: &mut String, title: &str, curves: &[(&str, &Curve)]) -> Result<
         .y_desc("spent so far (US dollars)")
         .axis_desc_style(("sans-serif", 16))
         .label_style(("sans-serif", 14))
-        .x_label_formatter(&|ms| (ms / unit).to_string())
+        .x_label_formatter(&|at| decimal(*at))
         .y_label_formatter(&|micro| Usd::from_pico(i128::from(*micro) * 1_000_000).display(decimals))
         .draw()
         .map_err(failed)?;
@@ -95,7 +103,7 @@ fn drawing(text: &mut String, title: &str, curves: &[(&str, &Curve)]) -> Result<
     // Names beside the ends of the lines, pushed apart where the ends are close.
     let mut labels: Vec<(i32, usize, Usd)> = Vec::new();
     for (i, (_, curve)) in curves.iter().enumerate() {
-        let steps = || curve.points().map(|(at, usd)| (at - from, micro(usd)));
+        let steps = || curve.points().map(|(at, usd)| (thousandths(at), micro(usd)));
         let style =
             ShapeStyle { color: COLOURS[i % COLOURS.len()].to_rgba(), filled: false, stroke_width: 2 };
         match DASHES[i % DASHES.len()] {
@@ -104,7 +112,7 @@ fn drawing(text: &mut String, title: &str, curves: &[(&str, &Curve)]) -> Result<
         }
         .map_err(failed)?;
         let end = curve.points().last().unwrap_or_default();
-        let place = chart.backend_coord(&(end.0 - from, micro(end.1)));
+        let place = chart.backend_coord(&(thousandths(end.0), micro(end.1)));
         labels.push((place.1, i, end.1));
     }
     labels.sort_unstable();
