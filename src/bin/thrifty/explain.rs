@@ -18,7 +18,7 @@ use crate::count::{self, Counted};
 use crate::input;
 use crate::key;
 use crate::lines::{self, Line};
-use crate::output::{Code, Ended, Out, Stop, grouped, json};
+use crate::output::{Code, Ended, Out, Stop, complain, grouped, json};
 use crate::tiers::{self, EASY, pair};
 use crate::trim;
 
@@ -122,7 +122,11 @@ pub(crate) fn run(args: &ExplainArgs, out: &mut Out) -> Ended {
     } else {
         show(out, &call, &answer)?;
     }
-    Ok(if over { Code::No } else { Code::Done })
+    if !over {
+        return Ok(Code::Done);
+    }
+    complain(answer.trim.note.as_deref().unwrap_or("the prompt is over its budget; raise it"));
+    Ok(Code::No)
 }
 
 /// The answer, and whether what must stay is over the budget.
