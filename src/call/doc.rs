@@ -41,7 +41,7 @@ struct Shared {
 }
 
 struct Index {
-    members: Vec<(Box<str>, Range<usize>)>,
+    members: Vec<json::Span>,
     duplicate: Option<Box<str>>,
 }
 
@@ -282,7 +282,11 @@ impl Doc {
                 }
             };
             // The first of those that stay gives up its comma if it was not the first of all.
-            out.push_str(if kept == 0 && i > 0 { gap.trim_start().trim_start_matches(',').trim_start() } else { gap });
+            out.push_str(if kept == 0 && i > 0 {
+                gap.trim_start().trim_start_matches(',').trim_start()
+            } else {
+                gap
+            });
             kept += 1;
             out.push_str(&text);
         }
