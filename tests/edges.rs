@@ -11,7 +11,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use support::{ByAsyncOpenAi, ByMiddleware, ByProxy, ByReqwest, Edge, Everywhere, Server, TestLayer};
+use support::{ByAsyncOpenAi, ByMiddleware, ByProxy, ByReqwest, Edge, Server, TestLayer};
 use thrifty::call::{Call, Dialect, Reply};
 use thrifty::edge::async_openai::HttpService;
 use thrifty::edge::reqwest::{Client, Exit};
