@@ -1,0 +1,196 @@
+//! `thrifty count`: tokens of a request, by part.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use thrifty::call::{Call, Dialect};
+use thrifty::tokens::{self, Accuracy, Count, Encoding, Family, TextClass};
+use thrifty::{Error, dialect::Role};
+
+use crate::input;
+use crate::lines::{self, Line};
+use crate::output::{Code, Ended, Out, grouped, json, table};
+
+/// Tokens of a request, by part, before it is sent
+///
+/// Says how sure the figure is: exact (text in a known encoding), formula (rules that reproduce billed numbers),
+/// calibrated (an estimate, for models whose tokenizer is not public), upper_bound (only a bound is known).
+#[derive(Args, Debug)]
+pub(crate) struct CountArgs {
+    /// File with the JSON body of a request, or with bare text after --text; `-` reads standard input
+    file: PathBuf,
+    /// Format of the request (openai-chat, anthropic-messages); recognised by the body if left out
+    #[arg(long)]
+    dialect: Option<Dialect>,
+    /// Count as if for this model; the body's own if left out
+    #[arg(long)]
+    model: Option<String>,
+    /// Count bare text instead of a request
+    #[arg(long)]
+    text: bool,
+    /// Encoding of bare text: o200k_base (the default), cl100k_base, ...
+    #[arg(long, requires = "text", conflicts_with = "model")]
+    encoding: Option<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    /// Read one request per line, as {"id", "dialect", "model", "body"} or with "text" for "body"; answer each with a line
+    #[arg(long, conflicts_with = "text")]
+    jsonl: bool,
+}
+
+/// The answer for people who read JSON.
+#[derive(Serialize)]
+pub(crate) struct Counted {
+    pub(crate) tokens: u64,
+    upper_bound: u64,
+    accuracy: &'static str,
+    encoding: &'static str,
+    parts: Parts,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Parts {
+    Request { system: u64, messages: Vec<u64>, tools: u64, response_format: u64, framing: u64 },
+    Text { text: u64 },
+}
+
+impl Counted {
+    pub(crate) fn of(count: Count) -> Self {
+        let parts = count.parts;
+        Self {
+            tokens: count.likely,
+            upper_bound: count.at_most,
+            accuracy: count.accuracy.name(),
+            encoding: count.encoding,
+            parts: Parts::Request {
+                system: parts.system,
+                messages: parts.messages,
+                tools: parts.tools,
+                response_format: parts.response_format,
+                framing: parts.framing,
+            },
+        }
+    }
+
+    fn of_text(text: &str, encoding: Option<Encoding>, model: Option<&str>) -> Self {
+        let by_model = model.map(Encoding::for_model);
+        let encoding = encoding.or(by_model.map(|model| model.encoding)).unwrap_or_default();
+        let raw = encoding.count(text);
+        let bytes = text.len() as u64;
+        match by_model {
+            Some(model) if model.family != Family::OpenAi || !model.sure => {
+                // No tokenizer that falls back to bytes makes more tokens than there are bytes.
+                let factor = model.family.factor(TextClass::of(text));
+                let likely = raw.saturating_mul(factor).div_ceil(1_000).min(bytes);
+                Self {
+                    tokens: likely,
+                    upper_bound: bytes,
+                    accuracy: Accuracy::Calibrated.name(),
+                    encoding: model.label(),
+                    parts: Parts::Text { text: likely },
+                }
+            }
+            _ => Self {
+                tokens: raw,
+                upper_bound: raw,
+                accuracy: Accuracy::Exact.name(),
+                encoding: encoding.name(),
+                parts: Parts::Text { text: raw },
+            },
+        }
+    }
+}
+
+pub(crate) fn run(args: &CountArgs, out: &mut Out) -> Ended {
+    let model = args.model.as_deref();
+    if args.jsonl {
+        return lines::drive(&args.file, out, |line| answer(args, line));
+    }
+    if args.text {
+        let encoding = args.encoding.as_deref().map(encoding).transpose()?;
+        let counted = Counted::of_text(&input::read_text(&args.file)?, encoding, model);
+        if args.json {
+            json(out, &counted)?;
+        } else {
+            writeln!(out, "{} tokens ({}, {})", grouped(counted.tokens), counted.accuracy, counted.encoding)?;
+        }
+        return Ok(Code::Done);
+    }
+    let call = input::call(input::read(&args.file)?, args.dialect, model)?;
+    let count = tokens::count(&call);
+    if args.json {
+        json(out, &Counted::of(count))?;
+    } else {
+        show(out, &call, &count)?;
+    }
+    Ok(Code::Done)
+}
+
+fn answer(args: &CountArgs, line: &Line<'_>) -> Result<Counted, Error> {
+    let model = line.model(args.model.as_deref())?;
+    if let Some(text) = line.string("text")? {
+        let named = line.string("encoding")?.as_deref().map(encoding).transpose()?;
+        return Ok(Counted::of_text(&text, named, model.as_deref()));
+    }
+    Ok(Counted::of(tokens::count(&line.call(args.dialect, args.model.as_deref())?)))
+}
+
+fn encoding(name: &str) -> Result<Encoding, Error> {
+    Encoding::ALL.into_iter().find(|encoding| encoding.name() == name).ok_or_else(|| {
+        let known = Encoding::ALL.map(Encoding::name).join(", ");
+        Error::bad_input(format!("`{name}` is no encoding"), format!("give one of {known}"))
+    })
+}
+
+/// The table by part.
+pub(crate) fn show(out: &mut Out, call: &Call, count: &Count) -> Result<(), crate::output::Stop> {
+    let mut rows = table(&["part", "tokens"], 1);
+    let parts = &count.parts;
+    let prompt = call.format().prompt(call);
+    if parts.system > 0 {
+        rows.add_row(["system".to_owned(), grouped(parts.system)]);
+    }
+    for (i, tokens) in parts.messages.iter().enumerate() {
+        let role = prompt.messages.get(i).map_or("message", |message| role(message.role));
+        rows.add_row([format!("message {} ({role})", i + 1), grouped(*tokens)]);
+    }
+    for (what, tokens) in
+        [("tools", parts.tools), ("response format", parts.response_format), ("framing", parts.framing)]
+    {
+        if tokens > 0 {
+            rows.add_row([what.to_owned(), grouped(tokens)]);
+        }
+    }
+    rows.add_row(["all".to_owned(), grouped(count.likely)]);
+    writeln!(out, "{rows}")?;
+    writeln!(
+        out,
+        "{} tokens, at most {} ({}, counted with {}).",
+        grouped(count.likely),
+        grouped(count.at_most),
+        match count.accuracy {
+            Accuracy::Exact => "exact",
+            Accuracy::Formula => "by a formula that reproduces billed numbers",
+            Accuracy::Calibrated => "a calibrated estimate",
+            _ => "only the upper bound is sure",
+        },
+        count.encoding,
+    )?;
+    Ok(())
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::System => "system",
+        Role::Developer => "developer",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+        Role::Tool => "tool",
+        Role::Function => "function",
+        _ => "other",
+    }
+}
