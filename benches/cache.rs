@@ -4,6 +4,8 @@
 //! - `miss_overhead`: what the whole default stack adds to a call that nobody asked before; floor: the inner service.
 //! - `disk_hit`: an answer read from the file; floor: redb reading the same bytes.
 
+#![expect(clippy::unwrap_used, reason = "a bench may stop at the first surprise")]
+
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,7 +35,9 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn provider(bytes: usize) -> impl Service<Call, Response = Reply, Error = BoxError, Future: Send> + Clone + Send + 'static {
+fn provider(
+    bytes: usize,
+) -> impl Service<Call, Response = Reply, Error = BoxError, Future: Send> + Clone + Send + 'static {
     let answer = bytes::Bytes::from(answer(bytes));
     service_fn(move |_: Call| {
         let answer = answer.clone();

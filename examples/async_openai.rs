@@ -5,13 +5,13 @@ mod support;
 use async_openai::Client;
 use async_openai::config::OpenAIConfig;
 use async_openai::types::chat::CreateChatCompletionRequest;
-use thrifty::edge::RetryLayer;
 use thrifty::edge::async_openai::HttpService;
+use thrifty::stack::Stack;
 
 #[tokio::main]
 async fn main() -> Result<(), thrifty::BoxError> {
     let provider = support::Provider::start().await?;
-    let stack = RetryLayer::new();
+    let stack = Stack::builder().build()?;
 
     let config = OpenAIConfig::new()
         .with_api_base(format!("{}/v1", provider.origin))

@@ -3,14 +3,15 @@
 
 mod support;
 
+use thrifty::edge::FromHttp;
 use thrifty::edge::reqwest::Exit;
-use thrifty::edge::{FromHttp, RetryLayer};
+use thrifty::stack::Stack;
 use tower::Layer;
 
 #[tokio::main]
 async fn main() -> Result<(), thrifty::BoxError> {
     let provider = support::Provider::start().await?;
-    let stack = RetryLayer::new();
+    let stack = Stack::builder().build()?;
 
     let exit = Exit::new(reqwest::Client::new()).with_origin(provider.origin.parse()?)?;
     let service = FromHttp::new(stack.layer(exit)).answering_errors();

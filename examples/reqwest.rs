@@ -2,14 +2,14 @@
 
 mod support;
 
-use thrifty::edge::RetryLayer;
 use thrifty::edge::reqwest::Client;
 use thrifty::receipt::ReceiptHandle;
+use thrifty::stack::Stack;
 
 #[tokio::main]
 async fn main() -> Result<(), thrifty::BoxError> {
     let provider = support::Provider::start().await?;
-    let stack = RetryLayer::new();
+    let stack = Stack::builder().build()?;
 
     let http = reqwest::Client::new();
     let client = Client::new(&stack, http.clone());

@@ -4,7 +4,8 @@ mod support;
 
 use serde::{Deserialize, Serialize};
 use thrifty::call::Dialect;
-use thrifty::edge::{RetryLayer, Typed, Untyped};
+use thrifty::edge::{Typed, Untyped};
+use thrifty::stack::Stack;
 use tower::{Layer, ServiceExt, service_fn};
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -22,11 +23,21 @@ struct Turn {
 #[derive(Serialize, Deserialize)]
 struct Said {
     choices: Vec<Choice>,
+    usage: Option<Usage>,
 }
 
+/// What the layers read has to be among the client's own types: without `finish_reason` nobody can tell a whole
+/// answer from one that was cut, so it would not be kept, and without `usage` nobody can tell what it cost.
 #[derive(Serialize, Deserialize)]
 struct Choice {
     message: Turn,
+    finish_reason: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Usage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
 }
 
 /// The client: in real life somebody else's crate.
@@ -49,7 +60,7 @@ async fn main() -> Result<(), thrifty::BoxError> {
     let provider = support::Provider::start().await?;
     let url = format!("{}/v1/chat/completions", provider.origin);
     let sdk = Sdk { http: reqwest::Client::new(), url: url.clone(), key: provider.key.clone() };
-    let stack = RetryLayer::new();
+    let stack = Stack::builder().build()?;
 
     let inside = Untyped::<_, Ask>::new(service_fn(move |ask| sdk.clone().chat(ask)));
     let chat = Typed::<_, Said>::new(Dialect::OpenAiChat, url.parse()?, stack.layer(inside));

@@ -259,7 +259,8 @@ impl StackBuilder {
             cache => cache,
         };
         // The shortcut may only be taken where the same call always ends up as the same outbound call.
-        let pure = self.tier.as_ref().is_none_or(TierPolicy::is_pure) && self.cap.as_ref().is_none_or(CapLayer::is_pure);
+        let pure = self.tier.as_ref().is_none_or(TierPolicy::is_pure)
+            && self.cap.as_ref().is_none_or(CapLayer::is_pure);
         let recall = cache.as_ref().filter(|_| pure).map(|cache| {
             let mut hash = blake3::Hasher::new_derive_key("thrifty 2026-11 recall policy v1");
             for part in [

@@ -1,5 +1,7 @@
 //! Promise: never a wrong, partial or foreign answer; identical calls are one upstream call; a hit needs no provider.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -94,19 +96,29 @@ async fn ten_thousand_identical_callers_make_one_upstream_call() {
     for (call, want) in [(ask("hi"), WHOLE.to_owned()), (ask_stream(), stream_frames().concat())] {
         let streamed = call.wants_stream();
         let (inner, calls) = upstream(move |_| {
-            if streamed { Reply::new(paced(stream_frames(), Duration::from_millis(5))) } else { Reply::new(WHOLE.into()) }
+            if streamed {
+                Reply::new(paced(stream_frames(), Duration::from_millis(5)))
+            } else {
+                Reply::new(WHOLE.into())
+            }
         });
         let layer = CacheLayer::in_memory();
         let client = cached(&layer, inner);
-        let answers = join_all((0..10_000).map(|_| tokio::spawn({
-            let (client, call) = (client.clone(), call.clone());
-            async move { body(&client, call).await }
-        })))
+        let answers = join_all((0..10_000).map(|_| {
+            tokio::spawn({
+                let (client, call) = (client.clone(), call.clone());
+                async move { body(&client, call).await }
+            })
+        }))
         .await;
         for answer in answers {
             assert_eq!(answer.unwrap(), want);
         }
-        assert_eq!(calls.load(Ordering::SeqCst), 1, "10,000 identical calls (streamed: {streamed}) were not one");
+        assert_eq!(
+            calls.load(Ordering::SeqCst),
+            1,
+            "10,000 identical calls (streamed: {streamed}) were not one"
+        );
         assert_eq!(layer.handle().stats().flights, 0, "a flight was left behind");
     }
 }
@@ -121,7 +133,9 @@ async fn a_storm_of_leaving_callers_costs_one_call_and_serves_the_patient_one() 
         .map(|i| {
             let client = client.clone();
             let patience = Duration::from_micros(blake3::hash(&i.to_le_bytes()).as_bytes()[0] as u64 * 150);
-            tokio::spawn(async move { tokio::time::timeout(patience, body(&client, ask_stream())).await.is_ok() })
+            tokio::spawn(
+                async move { tokio::time::timeout(patience, body(&client, ask_stream())).await.is_ok() },
+            )
         })
         .collect();
     let patient = body(&client, ask_stream()).await;
@@ -403,9 +417,8 @@ async fn answers_survive_a_restart() {
 
 #[tokio::test]
 async fn a_call_that_is_not_understood_passes_by_untouched() {
-    let (mut service, mut provider) = mock::spawn_with(|inner: mock::Mock<Call, Reply>| {
-        CacheLayer::in_memory().layer(inner)
-    });
+    let (mut service, mut provider) =
+        mock::spawn_with(|inner: mock::Mock<Call, Reply>| CacheLayer::in_memory().layer(inner));
     tokio_test_ready(&mut service);
     let answer = service.call(Call::post("https://api.openai.com/v1/audio/speech", "not json {"));
     let answer = tokio::spawn(answer);

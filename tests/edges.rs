@@ -11,13 +11,14 @@ mod support;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use support::{ByAsyncOpenAi, ByMiddleware, ByProxy, ByReqwest, Edge, Everywhere, Server, TestLayer};
+use support::{ByAsyncOpenAi, ByMiddleware, ByProxy, ByReqwest, Edge, Server, TestLayer};
 use thrifty::call::{Call, Dialect, Reply};
 use thrifty::edge::async_openai::HttpService;
 use thrifty::edge::reqwest::{Client, Exit};
 use thrifty::edge::reqwest_middleware::Bridge;
 use thrifty::edge::{AnsweringErrors, FromHttp, Refused, Retry, RetryLayer, ToHttp, Typed, Untyped};
 use thrifty::receipt::ReceiptHandle;
+use thrifty::stack::Stack;
 use thrifty::testing::{Scripted, Upstream};
 use thrifty::{BoxError, Error};
 use tower::{Layer, ServiceExt, service_fn};
@@ -165,26 +166,27 @@ async fn extensions_and_url_survive<E: Edge>() {
     assert_eq!(found, !E::ANSWERS_ERRORS, "what a layer left is there, unless HTTP lies between");
 }
 
-/// `count` equal calls at once through `layer`: how many reach the provider. The layer must join equal calls.
-async fn storm<E: Edge>(layer: impl Everywhere, count: usize) -> u64 {
+/// A thousand equal calls at once through the default stack: one reaches the provider, and all get its bytes.
+async fn a_thousand_equal_calls_are_one<E: Edge>() {
     let upstream = Upstream::new().latency(Duration::from_millis(50));
     let server = Server::upstream(&upstream).await;
-    let edge = E::around(layer, &server).await;
-    let calls: Vec<_> = (0..count)
+    let edge = E::around(Stack::builder().build().expect("a stack"), &server).await;
+    let calls: Vec<_> = (0..1_000)
         .map(|_| {
             let edge = edge.clone();
-            tokio::spawn(async move { edge.send(request(&edge, CHAT, BODY)).await.map(|r| r.status()) })
+            tokio::spawn(async move {
+                let response = edge.send(request(&edge, CHAT, BODY)).await.expect("a response");
+                assert_eq!(response.status(), StatusCode::OK);
+                response.bytes().await.expect("a body")
+            })
         })
         .collect();
+    let mut bodies = Vec::new();
     for call in calls {
-        let status = within(20, call).await.expect("no panic").expect("a response");
-        assert_eq!(status, StatusCode::OK);
+        bodies.push(within(30, call).await.expect("no panic"));
     }
-    upstream.calls()
-}
-
-async fn equal_calls_at_once_are_one<E: Edge>() {
-    assert_eq!(storm::<E>(TestLayer::new().memo(), 100).await, 1);
+    assert_eq!(upstream.calls(), 1, "a thousand equal calls were not one");
+    assert!(bodies[0].len() > 100 && bodies.iter().all(|body| body == &bodies[0]), "answers differ");
 }
 
 macro_rules! suite {
@@ -201,7 +203,7 @@ macro_rules! suite {
                 an_upstream_error_comes_as_the_provider_sent_it,
                 one_permit_is_enough,
                 extensions_and_url_survive,
-                equal_calls_at_once_are_one,
+                a_thousand_equal_calls_are_one,
             );
         }
     )*};
@@ -219,9 +221,6 @@ suite! {
     through_async_openai: ByAsyncOpenAi,
     through_an_axum_proxy: ByProxy,
 }
-
-/// The place for the cache's own promise: `storm::<E>(<the cache's layer>, 1_000)` is 1 through every edge.
-mod storms {}
 
 mod typed {
     use super::*;

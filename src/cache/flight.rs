@@ -509,7 +509,9 @@ mod tests {
         tx.send("one ".into()).await.unwrap();
         let mut first = first.reply().await.unwrap().into_body();
         assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "one ");
-        let Role::Join(late) = flights.join_or_lead(key(), &LIMITS) else { panic!("the flight is under way") };
+        let Role::Join(late) = flights.join_or_lead(key(), &LIMITS) else {
+            panic!("the flight is under way")
+        };
         let late = tokio::spawn(async { late.reply().await.unwrap().into_body().bytes().await.unwrap() });
         tx.send("two".into()).await.unwrap();
         drop(tx);

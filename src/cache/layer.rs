@@ -55,7 +55,6 @@ impl CacheLayer {
     }
 
     /// Settings, to be changed.
-    #[must_use]
     pub fn builder() -> CacheBuilder {
         CacheBuilder::default()
     }
@@ -241,7 +240,9 @@ impl CacheBuilder {
 
     fn build_checked(self) -> CacheLayer {
         if self.scope.is_shared() {
-            tracing::warn!("cached answers are shared between credentials, as the scope of the cache layer says");
+            tracing::warn!(
+                "cached answers are shared between credentials, as the scope of the cache layer says"
+            );
         }
         let keyer = Keyer::new(&self.secret.unwrap_or_else(Secret::random));
         let tiers = Tiers::new(Memory::new(self.memory_bytes));
@@ -276,7 +277,7 @@ impl Core {
     }
 
     /// A fresh entry of the memory tier.
-    pub(super) fn from_memory(&self, key: &CacheKey) -> Option<Arc<Entry>> {
+    pub(super) fn remembered(&self, key: &CacheKey) -> Option<Arc<Entry>> {
         self.tiers.get_memory(key, self.clock.now_ms())
     }
 }

@@ -100,7 +100,7 @@ where
         };
         let alias = core.keyer.alias(&call, core.scope_of(options), &core.vary, &policy);
         if let Some(remembered) = core.aliases.get(&alias)
-            && let Some(entry) = core.from_memory(&remembered.key)
+            && let Some(entry) = core.remembered(&remembered.key)
         {
             bump(&core.counters.memory_hits);
             if let Some(draft) = Draft::of(&call) {

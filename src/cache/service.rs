@@ -101,7 +101,7 @@ where
             slot.set(call.parts.extensions.get::<Detour>().is_none().then_some(key));
         }
         if mode != CacheMode::NoCache
-            && let Some(entry) = core.from_memory(&key)
+            && let Some(entry) = core.remembered(&key)
         {
             bump(&core.counters.memory_hits);
             return CacheFuture::done(Ok(hit(&call, &entry, Served::Memory)));
@@ -149,7 +149,7 @@ where
     // A flight stores before it leaves the map. So between this call's first look and its lead the answer may have
     // come; without a second look it would be paid for again.
     if mode != CacheMode::NoCache
-        && let Some(entry) = core.from_memory(&key)
+        && let Some(entry) = core.remembered(&key)
     {
         bump(&core.counters.memory_hits);
         let (parts, _) = reply_of(&entry).into_parts();
@@ -375,7 +375,9 @@ impl Future for CacheFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            Step::Done(answer) => Poll::Ready(answer.take().expect("a future is not polled after it was ready")),
+            Step::Done(answer) => {
+                Poll::Ready(answer.take().expect("a future is not polled after it was ready"))
+            }
             Step::Boxed(work) => work.as_mut().poll(cx),
         }
     }

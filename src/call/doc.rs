@@ -41,7 +41,7 @@ struct Shared {
 }
 
 struct Index {
-    members: Vec<(Box<str>, Range<usize>)>,
+    members: Vec<json::Span>,
     duplicate: Option<Box<str>>,
 }
 
@@ -281,8 +281,9 @@ impl Doc {
                     Cow::Owned(text)
                 }
             };
-            // The first of those that stay gives up its comma if it was not the first of all.
-            out.push_str(if kept == 0 && i > 0 { gap.trim_start().trim_start_matches(',').trim_start() } else { gap });
+            // The first of those that stay has no comma before it.
+            let comma = if kept == 0 { gap.find(',') } else { None };
+            out.push_str(&gap[comma.map_or(0, |comma| comma + 1)..]);
             kept += 1;
             out.push_str(&text);
         }

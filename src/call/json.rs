@@ -157,8 +157,11 @@ pub fn quote(text: &str) -> String {
     out
 }
 
-/// Names and value spans of the object that is all of `text`, or where and why it is none.
-pub(super) fn index(text: &str) -> Result<Vec<(Box<str>, Range<usize>)>, (usize, usize)> {
+/// A name, unescaped, and the span of its value.
+pub(super) type Span = (Box<str>, Range<usize>);
+
+/// Names and value spans of the object that is all of `text`, or the line and column where it is none.
+pub(super) fn index(text: &str) -> Result<Vec<Span>, (usize, usize)> {
     let members =
         serde_json::from_str::<Members<'_>>(text).map_err(|error| (error.line(), error.column()))?;
     let start = text.as_ptr() as usize;

@@ -23,7 +23,7 @@ pub type Reply = http::Response<ReplyBody>;
 /// use thrifty::call::ReplyBody;
 ///
 /// let body = ReplyBody::from("{}");
-/// assert_eq!(body.complete().map(|bytes| &bytes[..]), Some(&b"{}"[..]));
+/// assert_eq!(body.complete().as_deref(), Some(&b"{}"[..]));
 /// ```
 pub struct ReplyBody(Inner);
 

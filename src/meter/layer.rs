@@ -33,7 +33,8 @@ impl MeterLayer {
     /// Hands receipts to nobody but the reply's extensions.
     #[must_use]
     pub fn silent() -> Self {
-        let shared = Shared { sinks: Vec::new(), prices: PriceTable::builtin(), clock: Arc::new(SystemClock) };
+        let shared =
+            Shared { sinks: Vec::new(), prices: PriceTable::builtin(), clock: Arc::new(SystemClock) };
         Self { shared: Arc::new(shared) }
     }
 

@@ -75,7 +75,12 @@ fn levers(receipt: &mut Receipt, rejected: Usd, cost: impl Fn(&str, &Usage) -> O
         (Some(before), Some(after)) => before.saturating_sub(after),
         _ => 0,
     };
-    let untrimmed = Usage { input: usage.input.map(|input| input + cut), ..usage };
+    let mut untrimmed = Usage { input: usage.input.map(|input| input + cut), ..usage };
+    if usage.read.is_some_and(|read| read > 0) || receipt.breaks_prefix {
+        // Where the provider's prompt cache is at work, what was cut off the front would have been read from it. At
+        // the full rate trimming would be credited with a discount that is the provider's.
+        untrimmed.read = Some(usage.read.unwrap_or(0) + cut);
+    }
     if cut > 0
         && let (Some(before), Some(after)) = (cost(&chosen, &untrimmed), cost(&chosen, &usage))
     {
@@ -142,6 +147,15 @@ mod tests {
         settle(&mut receipt, &PriceTable::builtin(), 0, 0);
         assert_eq!(receipt.billed, Some(Usd::ZERO));
         assert_eq!(receipt.avoided.cache, usd("0.0003"));
+    }
+
+    #[test]
+    fn trimming_is_not_credited_with_the_providers_own_discount() {
+        let mut warm = receipt(Served::Upstream);
+        warm.usage = Some(Usage::of(1_000, 100).with_read(900));
+        settle(&mut warm, &PriceTable::builtin(), 0, 0);
+        // 2,000 tokens of gpt-5-mini at the cached rate of 0.025, not at 0.25.
+        assert_eq!(warm.avoided.trim, usd("0.00005"));
     }
 
     #[test]

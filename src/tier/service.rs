@@ -98,7 +98,17 @@ impl Climb {
             });
         }
         let spare = policy.fallback().iter().cloned().collect();
-        Self { call, policy, draft, asked, rungs: rungs.into(), spare, tried: vec![model], held: None, detour: false }
+        Self {
+            call,
+            policy,
+            draft,
+            asked,
+            rungs: rungs.into(),
+            spare,
+            tried: vec![model],
+            held: None,
+            detour: false,
+        }
     }
 
     async fn run<S>(mut self, inner: S) -> Result<Reply, BoxError>

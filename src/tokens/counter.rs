@@ -7,7 +7,7 @@ use moka::sync::Cache;
 use super::request::{self, MessageCount, Profile, RestCount};
 use super::tally::Tally;
 use super::{Accuracy, Count, CountParts};
-use crate::call::{Call, Doc};
+use crate::call::{Call, Dialect, Doc};
 use crate::dialect::Prompt;
 
 /// Elements remembered by default.
@@ -243,7 +243,7 @@ impl<'a> Split<'a> {
 /// Tokens of a call, read as a whole.
 fn without_memo(call: &Call) -> Count {
     let profile = Profile::of(call);
-    if (call.dialect.name() == "embeddings" || call.parts.uri.path().ends_with("/embeddings"))
+    if (call.dialect == Dialect::Embeddings || call.parts.uri.path().ends_with("/embeddings"))
         && let Some(count) = inputs(profile, call)
     {
         return count;
