@@ -145,10 +145,21 @@ fn cost_is_exact_and_unknown_is_null() {
         run_with(&["cost", "--model", "gpt-5-mini", "-"], bad).is_refused("a usage");
     }
     run_with(&["cost", "--model", "gpt-5-mini", "--at", "soon", "-"], usage).is_refused("a time");
-    // OpenAI Responses count cached tokens otherwise than Anthropic; a guess would be a wrong bill.
-    let responses = br#"{"input_tokens":10,"output_tokens":1,"total_tokens":11,"input_tokens_details":{"cached_tokens":4}}"#;
-    let run = run_with(&["cost", "--model", "gpt-5-mini", "--json", "-"], responses);
-    assert!(run.code == 2 || run.json()["usd"].is_string(), "refused or read, not guessed");
+    // OpenAI Responses count cached tokens otherwise than Anthropic, under the same names.
+    for (usage, usd) in [
+        (
+            r#"{"input_tokens":1000,"output_tokens":100,"total_tokens":1100,"input_tokens_details":{"cached_tokens":0}}"#,
+            "0.00045",
+        ),
+        (r#"{"model":"gpt-5-mini","usage":{"prompt_tokens":1000,"completion_tokens":100}}"#, "0.00045"),
+        (
+            r#"{"usageMetadata":{"promptTokenCount":1000,"candidatesTokenCount":100,"totalTokenCount":1100}}"#,
+            "0.00045",
+        ),
+    ] {
+        let json = run_with(&["cost", "--model", "gpt-5-mini", "--json", "-"], usage.as_bytes()).json();
+        assert_eq!(json["usd"], usd, "{usage}");
+    }
 }
 
 #[test]

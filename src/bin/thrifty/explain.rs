@@ -29,7 +29,7 @@ use crate::trim;
 pub(crate) struct ExplainArgs {
     /// File with the JSON body of a request; `-` reads standard input
     body: PathBuf,
-    /// Format of the request (openai-chat, anthropic-messages); recognised by the body if left out
+    /// Format of the request (openai-chat, anthropic-messages, openai-responses, gemini-generate, ...); recognised by the body if left out
     #[arg(long)]
     dialect: Option<Dialect>,
     /// Model in place of the body's own
