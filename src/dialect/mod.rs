@@ -127,11 +127,73 @@ pub trait Format: fmt::Debug + Send + Sync + 'static {
     /// A reader for the frames of a streamed reply body.
     fn stream_reader(&self) -> Box<dyn StreamReader>;
 
+    /// The document that says the same as this whole stream (its end marker seen); `None` where that cannot be told.
+    fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
+        let _ = stream;
+        None
+    }
+
+    /// The frames of a stream that says the same as this document; `None` where that cannot be told.
+    fn to_stream(&self, document: &[u8], shape: StreamShape) -> Option<Vec<Bytes>> {
+        let _ = (document, shape);
+        None
+    }
+
+    /// `content-type` of a streamed reply.
+    fn stream_type(&self) -> &'static str {
+        "text/event-stream"
+    }
+
+    /// How this caller wants a stream to look.
+    fn stream_shape(&self, call: &Call) -> StreamShape {
+        let _ = call;
+        StreamShape { usage: true }
+    }
+
+    /// Asks for usage at the end of the stream where a caller did not and the format needs asking; the body is left
+    /// as it is if it cannot be edited. What comes of it has to be hidden from that caller: [`Format::hide_usage`].
+    fn ask_for_usage(&self, call: &mut Call) {
+        let _ = call;
+    }
+
+    /// A filter for the frames of a stream that takes out what only [`Format::ask_for_usage`] brought in; `None` for
+    /// formats that never need it.
+    fn hide_usage(&self) -> Option<Box<dyn FrameFilter>> {
+        None
+    }
+
     /// A provider's usage object in normal form; `None` if it is not one or its counts contradict each other.
     fn usage(&self, json: &str) -> Option<Usage>;
 
     /// An error body that clients of this format can show.
     fn error_body(&self, status: StatusCode, kind: &str, message: &str) -> Bytes;
+}
+
+/// How a caller wants a stream to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct StreamShape {
+    /// True if usage is part of the stream for this caller.
+    pub usage: bool,
+}
+
+impl StreamShape {
+    /// A stream with usage in it, or without.
+    #[must_use]
+    pub fn with_usage(usage: bool) -> Self {
+        Self { usage }
+    }
+}
+
+/// Changes the frames of a stream on their way, split anywhere. Memory is bounded by one event.
+pub trait FrameFilter: fmt::Debug + Send + Sync {
+    /// What is passed on of the next bytes; may be empty while an event is not whole.
+    fn pass(&mut self, frame: Bytes) -> Bytes;
+
+    /// What was held back when the stream has ended.
+    fn rest(&mut self) -> Bytes {
+        Bytes::new()
+    }
 }
 
 /// Which field a new output cap goes into, for formats that have had more than one.
