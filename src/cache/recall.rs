@@ -114,6 +114,10 @@ where
         let slot = Slot::default();
         call.parts.extensions.insert(slot.clone());
         let draft = Draft::of(&call).cloned();
+        if let Some(draft) = &draft {
+            let asked = call.model();
+            draft.note(|receipt| receipt.asked = asked);
+        }
         let (core, sent) = (core.clone(), self.inner.clone().oneshot(call));
         CacheFuture::boxed(async move {
             let reply = sent.await.map_err(Into::into)?;
@@ -176,6 +180,7 @@ impl Aliases {
 /// What the layers in between wrote down the first time, so that a repeat's receipt tells the same.
 #[derive(Debug, Default)]
 struct Facts {
+    asked: Option<String>,
     chosen: Option<String>,
     tier_note: Option<String>,
     tokens_before: Option<u64>,
@@ -189,6 +194,7 @@ struct Facts {
 impl Facts {
     fn of(receipt: &Receipt) -> Self {
         Self {
+            asked: receipt.asked.clone(),
             chosen: receipt.chosen.clone(),
             tier_note: receipt.tier_note.clone(),
             tokens_before: receipt.tokens_before,
@@ -202,6 +208,7 @@ impl Facts {
 
     fn restore(&self, receipt: &mut Receipt) {
         let Self {
+            asked,
             chosen,
             tier_note,
             tokens_before,
@@ -211,6 +218,7 @@ impl Facts {
             cap_asked,
             cap_set,
         } = self;
+        receipt.asked.clone_from(asked);
         receipt.chosen.clone_from(chosen);
         receipt.tier_note.clone_from(tier_note);
         receipt.tokens_before = *tokens_before;

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::Uri;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -13,7 +14,7 @@ use super::layer::Shared;
 use super::settle::settle;
 use super::tap::Tap;
 use crate::BoxError;
-use crate::call::{Call, Options, Reply, ReplyBody};
+use crate::call::{Call, Doc, Options, Reply, ReplyBody};
 use crate::dialect::{Format, Outcome};
 use crate::receipt::{Draft, Receipt, ReceiptHandle, Served};
 
@@ -55,22 +56,20 @@ where
     }
 
     fn call(&mut self, mut call: Call) -> Self::Future {
-        let draft = Draft::default();
-        let asked = call.model();
-        draft.note(|receipt| {
-            receipt.dialect = call.dialect;
-            receipt.tag = Options::among(&call.parts.extensions).and_then(|options| options.tag.clone());
-            receipt.started_ms = self.shared.clock.now_ms();
-            receipt.chosen.clone_from(&asked);
-            receipt.asked = asked;
+        let draft = Draft::begin(Receipt {
+            dialect: call.dialect,
+            tag: Options::among(&call.parts.extensions).and_then(|options| options.tag.clone()),
+            started_ms: self.shared.clock.now_ms(),
+            ..Receipt::default()
         });
         call.parts.extensions.insert(draft.clone());
         let open = Open {
             draft,
+            uri: call.parts.uri.clone(),
+            doc: call.doc.clone(),
             format: call.format(),
             handle: ReceiptHandle::default(),
             shared: self.shared.clone(),
-            body_bytes: call.doc.bytes().len() as u64,
         };
         ResponseFuture { inner: self.inner.call(call), open: Some(open) }
     }
@@ -79,17 +78,26 @@ where
 /// A receipt that is not settled yet. Dropped unsettled, it settles itself as a call that got no answer.
 pub(super) struct Open {
     draft: Draft,
+    /// With `doc`, the call as it came: who was asked for is looked up only if no layer has said it. An exact
+    /// repeat brings that along, and its body is then never parsed.
+    uri: Uri,
+    doc: Doc,
     format: &'static dyn Format,
     handle: ReceiptHandle,
     shared: Arc<Shared>,
-    body_bytes: u64,
 }
 
 impl Open {
     /// Settles the receipt at `outcome` (nothing known: the draft's own facts stand) and hands it to the sinks.
     pub(super) fn close(&self, outcome: Option<Outcome>, complete: bool) {
-        let mut receipt = self.draft.peek();
+        let mut receipt = self.draft.note(std::mem::take);
         receipt.complete = complete;
+        if receipt.asked.is_none() {
+            receipt.asked = self.model();
+        }
+        if receipt.chosen.is_none() {
+            receipt.chosen.clone_from(&receipt.asked);
+        }
         let took = self.shared.clock.now_ms() - receipt.started_ms;
         receipt.took = std::time::Duration::from_millis(u64::try_from(took).unwrap_or(0));
         let mut text_bytes = 0;
@@ -100,11 +108,17 @@ impl Open {
             receipt.answered = outcome.model;
             receipt.service_tier = outcome.service_tier;
         }
-        settle(&mut receipt, &self.shared.prices, self.body_bytes, text_bytes);
+        settle(&mut receipt, &self.shared.prices, self.doc.bytes().len() as u64, text_bytes);
         let receipt = self.handle.settle(receipt);
         for sink in &self.shared.sinks {
             sink.receive(receipt);
         }
+    }
+
+    fn model(&self) -> Option<String> {
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        parts.uri = self.uri.clone();
+        self.format.model(&Call::new(self.format.dialect(), parts, self.doc.clone()))
     }
 
     fn answered(self, mut reply: Reply) -> Reply {

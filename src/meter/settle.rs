@@ -25,6 +25,14 @@ pub fn settle(receipt: &mut Receipt, prices: &PriceTable, body_bytes: u64, text_
     };
 
     let rejected = rejected_cost(receipt, prices, &terms);
+    if matches!(receipt.served, Served::Memory | Served::Disk) && receipt.avoided.cache != Usd::ZERO {
+        // The answer was priced when it was stored, discounts and all.
+        receipt.billed = rejected;
+        receipt.state = CostState::Exact;
+        return levers(receipt, rejected.unwrap_or_default(), |model, usage| {
+            prices.cost(model, usage, &terms).usd
+        });
+    }
     let answered = receipt.answered.clone().or_else(|| receipt.chosen.clone());
     let chosen = receipt.chosen.as_deref();
     let mut last = cost(answered.as_deref(), receipt.usage.as_ref());
@@ -51,10 +59,7 @@ pub fn settle(receipt: &mut Receipt, prices: &PriceTable, body_bytes: u64, text_
         Served::Flight | Served::Memory | Served::Disk => {
             receipt.billed = rejected;
             receipt.state = last.state;
-            // The value an answer was stored with is what its filling cost, discounts and all.
-            if receipt.avoided.cache == Usd::ZERO {
-                receipt.avoided.cache = last.usd.unwrap_or_default();
-            }
+            receipt.avoided.cache = last.usd.unwrap_or_default();
         }
     }
 

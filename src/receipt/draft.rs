@@ -12,6 +12,12 @@ use crate::call::Call;
 pub struct Draft(Arc<Mutex<Receipt>>);
 
 impl Draft {
+    /// A draft that starts with these facts.
+    #[must_use]
+    pub fn begin(receipt: Receipt) -> Self {
+        Self(Arc::new(Mutex::new(receipt)))
+    }
+
     /// The draft of `call`, if a meter opened one.
     #[must_use]
     pub fn of(call: &Call) -> Option<&Self> {
