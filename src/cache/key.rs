@@ -100,6 +100,7 @@ pub struct Keyer {
     tags: [u8; 32],
     logs: [u8; 32],
     entries: [u8; 32],
+    aliases: [u8; 32],
 }
 
 impl fmt::Debug for Keyer {
@@ -157,6 +158,7 @@ impl Keyer {
             tags: blake3::derive_key("thrifty 2026-11 cache scope tag v1", &root),
             logs: blake3::derive_key("thrifty 2026-11 cache log fingerprint v1", &root),
             entries: blake3::derive_key("thrifty 2026-11 cache entry mac v1", &root),
+            aliases: blake3::derive_key("thrifty 2026-11 cache alias v1", &root),
         }
     }
 
@@ -194,7 +196,7 @@ impl Keyer {
     /// it. The body is not looked into. Equal aliases mean equal calls; the reverse does not hold.
     #[must_use]
     pub fn alias(&self, call: &Call, scope: &Scope, vary: &[HeaderName], policy: &[u8; 32]) -> CacheKey {
-        let key = blake3::derive_key("thrifty 2026-11 cache alias v1", &self.scope_key(call, scope));
+        let key = self.scope_hash(&self.aliases, call, scope);
         let body = call.doc.bytes();
         let mut sink = Sink::new(blake3::Hasher::new_keyed(&key), body.len());
         sink.raw(&[SCHEMA, canon::VERSION]);
