@@ -388,11 +388,19 @@ fn a_demo_that_was_killed_in_the_middle_starts_again_and_serves() {
     let args = ["demo", "--json", "--cache", path.to_str().expect("the path is UTF-8")];
     let mut child: Child =
         tool().args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the tool starts");
+    // The file is written again and again while answers come in; half a second of that is the middle.
     let began = Instant::now();
-    while !path.exists() && began.elapsed() < Duration::from_secs(20) {
+    let modified = || std::fs::metadata(&path).and_then(|meta| meta.modified()).ok();
+    let mut first = None;
+    while began.elapsed() < Duration::from_secs(20) {
         std::thread::sleep(Duration::from_millis(20));
+        let Some(now) = modified() else { continue };
+        let since = now.duration_since(*first.get_or_insert(now)).unwrap_or_default();
+        if since > Duration::from_millis(500) {
+            break;
+        }
     }
-    std::thread::sleep(Duration::from_millis(1_200));
+    std::thread::sleep(Duration::from_millis(300));
     child.kill().expect("SIGKILL");
     child.wait().expect("it is gone");
     let again = demo(Some(&path));
