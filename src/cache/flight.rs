@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -185,10 +185,7 @@ impl Lead {
         F: Future<Output = Result<Reply, BoxError>> + Send,
     {
         let flight = self.flight.clone();
-        let sent = tokio::select! {
-            sent = call => sent,
-            () = flight.abandoned(limits.orphan_grace) => return,
-        };
+        let Some(sent) = flight.unless_abandoned(call, limits.orphan_grace).await else { return };
         let reply = match sent {
             Ok(reply) => reply,
             Err(error) => return self.end(Err(shared(error))),
@@ -206,9 +203,8 @@ impl Lead {
         flight.publish(|log| log.head = Some(Head { parts: parts.clone(), stream: true }));
         let mut bounded = false;
         loop {
-            let frame = tokio::select! {
-                frame = body.frame() => frame,
-                () = flight.abandoned(limits.orphan_grace) => return,
+            let Some(frame) = flight.unless_abandoned(body.frame(), limits.orphan_grace).await else {
+                return;
             };
             match frame {
                 None => break,
@@ -278,6 +274,16 @@ impl Drop for Lead {
 }
 
 impl Flight {
+    /// What `work` gives, or `None` once nobody has been listening for `grace`.
+    async fn unless_abandoned<F: Future>(&self, work: F, grace: Duration) -> Option<F::Output> {
+        let (mut work, mut abandoned) = (pin!(work), pin!(self.abandoned(grace)));
+        std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => abandoned.as_mut().poll(cx).map(|()| None),
+        })
+        .await
+    }
+
     /// Resolves once nobody has been listening for `grace`.
     async fn abandoned(&self, grace: Duration) {
         loop {
