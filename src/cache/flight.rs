@@ -19,12 +19,13 @@ use http_body_util::BodyExt;
 use tokio::sync::watch;
 
 use super::key::CacheKey;
+use super::render::{Rendered, RenderedBody, Want};
 use crate::call::{Reply, ReplyBody};
 use crate::{BoxError, Error, Kind};
 
-/// Which calls are one flight: the same key in the same epoch. A purge begins a new epoch, so nobody who calls
-/// after it joins a flight from before.
-pub(super) type FlightKey = (CacheKey, u64);
+/// Which calls are one flight: the same key in the same epoch, wanting the same kind of answer. A purge begins a new
+/// epoch, so nobody who calls after it joins a flight from before.
+pub(super) type FlightKey = (CacheKey, u64, Want);
 
 /// All flights of a cache.
 #[derive(Clone, Default)]
@@ -244,7 +245,12 @@ impl Lead {
     }
 
     /// Answers all callers with a reply that turned out to be stored already; nothing is sent.
-    pub(super) fn answer(self, parts: http::response::Parts, frames: Vec<Bytes>, stream: bool) {
+    pub(super) fn answer(self, rendered: Rendered) {
+        let Rendered { parts, body } = rendered;
+        let (frames, stream) = match body {
+            RenderedBody::Whole(bytes) => (vec![bytes], false),
+            RenderedBody::Stream(frames) => (frames.collect(), true),
+        };
         self.flight.publish(|log| {
             log.head = Some(Head { parts: Arc::new(parts), stream });
             log.frames = frames;
@@ -443,7 +449,7 @@ mod tests {
         Limits { max_callers: 10_000, max_bytes: 1 << 20, orphan_grace: Duration::from_millis(20) };
 
     fn key() -> FlightKey {
-        (CacheKey::from_bytes([7; 32]), 0)
+        (CacheKey::from_bytes([7; 32]), 0, None)
     }
 
     async fn run(lead: Lead, call: impl Future<Output = Result<Reply, BoxError>> + Send + 'static) {

@@ -1,6 +1,5 @@
 //! The way of a call through the cache.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -9,8 +8,6 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Body, Frame};
 use tower::ServiceExt;
 use tower_service::Service;
 
@@ -20,7 +17,8 @@ use super::key::CacheKey;
 use super::layer::{Core, bump};
 use super::policy::{storable, stored_headers};
 use super::recall::Slot;
-use crate::call::{CacheMode, Call, Detour, Options, Reply, ReplyBody};
+use super::render::{Want, render, want};
+use crate::call::{CacheMode, Call, Detour, Options, Reply};
 use crate::dialect::StreamReader;
 use crate::price::Terms;
 use crate::receipt::{Draft, Served};
@@ -100,14 +98,16 @@ where
             // A fallback's answer must not be what the next repeat gets: the model asked for may be up again.
             slot.set(call.parts.extensions.get::<Detour>().is_none().then_some(key));
         }
+        let want = want(&call);
         if mode != CacheMode::NoCache
             && let Some(entry) = core.remembered(&key)
+            && let Some(reply) = hit(&call, &entry, want, Served::Memory)
         {
             bump(&core.counters.memory_hits);
-            return CacheFuture::done(Ok(hit(&call, &entry, Served::Memory)));
+            return CacheFuture::done(Ok(reply));
         }
         let (core, inner) = (core.clone(), self.inner.clone());
-        CacheFuture::boxed(miss(core, inner, call, key, mode))
+        CacheFuture::boxed(miss(core, inner, call, key, want, mode))
     }
 }
 
@@ -117,6 +117,7 @@ async fn miss<S>(
     inner: S,
     call: Call,
     key: CacheKey,
+    want: Want,
     mode: CacheMode,
 ) -> Result<Reply, BoxError>
 where
@@ -126,15 +127,16 @@ where
 {
     if mode != CacheMode::NoCache
         && let Some(entry) = core.tiers.get_disk(&key, core.clock.now_ms()).await
+        && let Some(reply) = hit(&call, &entry, want, Served::Disk)
     {
         bump(&core.counters.disk_hits);
-        return Ok(hit(&call, &entry, Served::Disk));
+        return Ok(reply);
     }
     if mode == CacheMode::OnlyIfCached {
         return Err(not_cached("miss").into());
     }
     let epoch = core.epoch.load(Ordering::SeqCst);
-    let (lead, seat) = match core.flights.join_or_lead((key, epoch), &core.limits) {
+    let (lead, seat) = match core.flights.join_or_lead((key, epoch, want), &core.limits) {
         // A call that wants a new answer must not get that of a flight begun before it came.
         Role::Join(_) | Role::Full if mode == CacheMode::NoCache => return alone(&core, inner, call).await,
         Role::Full => return alone(&core, inner, call).await,
@@ -150,11 +152,12 @@ where
     // come; without a second look it would be paid for again.
     if mode != CacheMode::NoCache
         && let Some(entry) = core.remembered(&key)
+        && let Some(rendered) = render(call.format(), &entry, want)
+        && let Some(reply) = hit(&call, &entry, want, Served::Memory)
     {
         bump(&core.counters.memory_hits);
-        let (parts, _) = reply_of(&entry).into_parts();
-        lead.answer(parts, Replay::of(&entry).collect(), entry.frames.is_some());
-        return Ok(hit(&call, &entry, Served::Memory));
+        lead.answer(rendered);
+        return Ok(reply);
     }
     bump(&core.counters.misses);
     let drafted = Draft::of(&call).cloned();
@@ -271,12 +274,13 @@ impl Filing {
     }
 }
 
-/// The reply of a stored entry, and a line in the draft.
-pub(super) fn hit(call: &Call, entry: &Entry, served: Served) -> Reply {
+/// The reply of a stored entry as the caller wants it, and a line in the draft; `None` where it does not tell enough.
+fn hit(call: &Call, entry: &Entry, want: Want, served: Served) -> Option<Reply> {
+    let rendered = render(call.format(), entry, want)?;
     if let Some(draft) = Draft::of(call) {
         draft.note(|receipt| note_hit(receipt, entry, served));
     }
-    reply_of(entry)
+    Some(rendered.reply())
 }
 
 pub(super) fn note_hit(receipt: &mut crate::receipt::Receipt, entry: &Entry, served: Served) {
@@ -287,56 +291,6 @@ pub(super) fn note_hit(receipt: &mut crate::receipt::Receipt, entry: &Entry, ser
     receipt.service_tier = entry.outcome.service_tier.clone();
     receipt.finish = entry.outcome.finish;
     receipt.avoided.cache = entry.cost.unwrap_or_default();
-}
-
-pub(super) fn reply_of(entry: &Entry) -> Reply {
-    let body = match &entry.frames {
-        None => ReplyBody::full(entry.body.clone()),
-        Some(_) => ReplyBody::stream(Replay::of(entry)),
-    };
-    let mut reply = Reply::new(body);
-    *reply.status_mut() = entry.status;
-    *reply.headers_mut() = entry.headers.clone();
-    reply
-}
-
-/// A stored reply, in the frames it came in; a complete one is a single frame.
-struct Replay {
-    body: Bytes,
-    frames: Option<Arc<[u32]>>,
-    at: usize,
-}
-
-impl Replay {
-    fn of(entry: &Entry) -> Self {
-        Self { body: entry.body.clone(), frames: entry.frames.clone(), at: 0 }
-    }
-}
-
-impl Iterator for Replay {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        let len = match &self.frames {
-            Some(frames) => *frames.get(self.at)? as usize,
-            None if self.at == 0 => self.body.len(),
-            None => return None,
-        };
-        self.at += 1;
-        Some(self.body.split_to(len.min(self.body.len())))
-    }
-}
-
-impl Body for Replay {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.next().map(|bytes| Ok(Frame::data(bytes))))
-    }
 }
 
 fn not_cached(why: &str) -> Error {

@@ -22,8 +22,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::request::Parts;
+use http::{StatusCode, Uri};
 
 use self::reply::{GeminiFacts, read_usage};
 use super::stream::{Facts, SseReader};
@@ -69,6 +69,18 @@ impl Format for Gemini {
 
     fn wants_stream(&self, call: &Call) -> bool {
         call.parts.uri.path().ends_with(":streamGenerateContent")
+    }
+
+    /// With `alt=sse` a stream says the same as a document, so both have one key. Without it the stream is one JSON
+    /// array, which is another kind of answer.
+    fn key_path<'a>(&self, uri: &'a Uri) -> (Cow<'a, str>, Vec<&'a str>) {
+        let query = uri.query().into_iter().flat_map(|query| query.split('&'));
+        match uri.path().strip_suffix(":streamGenerateContent") {
+            Some(model) if query.clone().any(|pair| pair == "alt=sse") => {
+                (format!("{model}:generateContent").into(), query.filter(|pair| *pair != "alt=sse").collect())
+            }
+            _ => (uri.path().into(), query.collect()),
+        }
     }
 
     fn prompt<'a>(&self, call: &'a Call) -> Prompt<'a> {

@@ -118,6 +118,12 @@ pub trait Format: fmt::Debug + Send + Sync + 'static {
     /// `/`, `*` for each element of an array. `messages/*/content/*/cache_control` names one member of each part.
     fn excluded(&self) -> &'static [&'static str];
 
+    /// The path and the query parts by which the call is known in a cache key: those of the wire, unless a format
+    /// tells there what kind of answer is wanted.
+    fn key_path<'a>(&self, uri: &'a http::Uri) -> (std::borrow::Cow<'a, str>, Vec<&'a str>) {
+        (uri.path().into(), uri.query().into_iter().flat_map(|query| query.split('&')).collect())
+    }
+
     /// Why this call may be neither looked up nor stored nor joined, as a word for logs, if so.
     fn bypass(&self, call: &Call) -> Option<&'static str>;
 

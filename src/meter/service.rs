@@ -63,8 +63,18 @@ where
             ..Receipt::default()
         });
         call.parts.extensions.insert(draft.clone());
+        // Without usage in a stream nobody knows what it cost. Asking changes no answer and no cache key, and what it
+        // brings is taken out again for a caller who did not ask.
+        let hides = self.shared.asks_for_usage
+            && call.wants_stream()
+            && call.format().hide_usage().is_some()
+            && !call.format().stream_shape(&call).usage;
+        if hides {
+            call.format().ask_for_usage(&mut call);
+        }
         let open = Open {
             draft,
+            hides,
             uri: call.parts.uri.clone(),
             doc: call.doc.clone(),
             format: call.format(),
@@ -78,6 +88,8 @@ where
 /// A receipt that is not settled yet. Dropped unsettled, it settles itself as a call that got no answer.
 pub(super) struct Open {
     draft: Draft,
+    /// The caller did not ask for the usage that comes with the stream.
+    hides: bool,
     /// With `doc`, the call as it came: who was asked for is looked up only if no layer has said it. An exact
     /// repeat brings that along, and its body is then never parsed.
     uri: Uri,
@@ -138,7 +150,8 @@ impl Open {
             }
             None => {
                 let reader = (!known).then(|| self.format.stream_reader());
-                reply.map(|body| ReplyBody::stream(Tap::new(body, reader, self)))
+                let filter = if self.hides { self.format.hide_usage() } else { None };
+                reply.map(|body| ReplyBody::stream(Tap::new(body, reader, filter, self)))
             }
         }
     }
