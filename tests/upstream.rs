@@ -63,7 +63,7 @@ fn get(path: &str, headers: &[&str]) -> Call {
     for name in headers {
         request = request.header(*name, "2023-06-01");
     }
-    let (parts, ()) = request.body(()).unwrap().into_parts();
+    let (parts, ()) = request.body(()).expect("a request").into_parts();
     Call::from_parts(parts, "")
 }
 
