@@ -309,7 +309,9 @@ fn tools(raw: &str) -> Vec<Tool<'_>> {
                 raw,
                 name: function.str("name").unwrap_or_default(),
                 description: function.str("description"),
-                parameters: function.some("parameters").or_else(|| function.some("parametersJsonSchema")),
+                parameters: ["parameters", "parametersJsonSchema", "parameters_json_schema"]
+                    .iter()
+                    .find_map(|name| function.some(name)),
                 hosted: false,
             });
         }
