@@ -99,9 +99,10 @@ where
             }
             _ => self.policy,
         };
+        let ttl = options.and_then(|options| options.ttl);
         let alias = core.keyer.alias(&call, core.scope_of(options), &core.vary, &policy);
         if let Some(remembered) = core.aliases.get(&alias)
-            && let Some(entry) = core.remembered(&remembered.key)
+            && let Some(entry) = core.remembered(&remembered.key, ttl)
             && let Some(rendered) = render(call.format(), &entry, remembered.want)
         {
             bump(&core.counters.memory_hits);

@@ -54,7 +54,9 @@ pub(super) fn render(format: &dyn Format, entry: &Entry, want: Want) -> Option<R
             match format.hide_usage() {
                 // Paid by a caller who did not ask for usage, so it is not there for one who does.
                 Some(_) if shape.usage && entry.outcome.usage.is_none() => return None,
-                Some(filter) if !shape.usage => RenderedBody::Stream(Box::new(Filtered { frames, filter: Some(filter) })),
+                Some(filter) if !shape.usage => {
+                    RenderedBody::Stream(Box::new(Filtered { frames, filter: Some(filter) }))
+                }
                 _ => RenderedBody::Stream(Box::new(frames)),
             }
         }

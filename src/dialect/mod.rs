@@ -55,7 +55,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Request, StatusCode};
 
-pub use self::outcome::{Finish, Outcome, StreamReader};
+pub use self::outcome::{Finish, Outcome, StreamReader, is_event_stream, is_free_of_charge, read};
 pub use self::prompt::{Image, Message, Part, Prompt, Role, Source, Tool, ToolChoice};
 pub use self::usage::Usage;
 use crate::call::{Call, Dialect, Doc};

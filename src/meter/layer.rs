@@ -34,8 +34,12 @@ impl MeterLayer {
     /// Hands receipts to nobody but the reply's extensions.
     #[must_use]
     pub fn silent() -> Self {
-        let shared =
-            Shared { sinks: Vec::new(), prices: PriceTable::builtin(), clock: Arc::new(SystemClock), asks_for_usage: true };
+        let shared = Shared {
+            sinks: Vec::new(),
+            prices: PriceTable::builtin(),
+            clock: Arc::new(SystemClock),
+            asks_for_usage: true,
+        };
         Self { shared: Arc::new(shared) }
     }
 

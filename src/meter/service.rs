@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,10 +14,10 @@ use tower_service::Service;
 use super::layer::Shared;
 use super::settle::settle;
 use super::tap::Tap;
-use crate::BoxError;
 use crate::call::{Call, Doc, Options, Reply, ReplyBody};
-use crate::dialect::{Format, Outcome};
+use crate::dialect::{Format, Outcome, read};
 use crate::receipt::{Draft, Receipt, ReceiptHandle, Served};
+use crate::{BoxError, Error, Kind};
 
 /// Measures what passes through it. Forwards readiness. See the [module docs](crate::meter).
 #[derive(Clone)]
@@ -123,8 +124,18 @@ impl Open {
         settle(&mut receipt, &self.shared.prices, self.doc.bytes().len() as u64, text_bytes);
         let receipt = self.handle.settle(receipt);
         for sink in &self.shared.sinks {
-            sink.receive(receipt);
+            // A sink that panics must cost neither the caller the answer nor the other sinks the receipt.
+            if catch_unwind(AssertUnwindSafe(|| sink.receive(receipt))).is_err() {
+                tracing::error!("a sink of receipts panicked");
+            }
         }
+    }
+
+    /// The caller has left; what was seen of the answer is `seen`. If the call goes on without it, the receipt waits
+    /// for what it will have cost.
+    pub(super) fn left(self, seen: Option<Outcome>) {
+        let draft = self.draft.clone();
+        draft.close_when_paid(move |came| self.close(came.or(seen), false));
     }
 
     fn model(&self) -> Option<String> {
@@ -145,7 +156,7 @@ impl Open {
         });
         match reply.body().complete() {
             Some(body) => {
-                self.close((!known).then(|| self.format.read_reply(&body)), true);
+                self.close((!known).then(|| read(self.format, reply.headers(), &body)), true);
                 reply
             }
             None => {
@@ -171,7 +182,7 @@ pin_project! {
             // The caller left before there was a head.
             if let Some(open) = this.project().open.take() {
                 open.draft.note(|receipt: &mut Receipt| receipt.notes.push("the caller left before the answer came"));
-                open.close(None, false);
+                open.left(None);
             }
         }
     }
@@ -191,8 +202,11 @@ where
         Poll::Ready(match answer {
             Ok(reply) => Ok(open.answered(reply)),
             Err(error) => {
+                let error = error.into();
+                let refused = Error::find(&*error).is_some_and(|error| error.kind() != Kind::Upstream);
+                open.draft.note(|receipt| receipt.refused = refused);
                 open.close(None, false);
-                Err(error.into())
+                Err(error)
             }
         })
     }

@@ -59,7 +59,8 @@ impl Body for Tap {
                 None => {
                     self.ended = true;
                     self.close(true);
-                    let rest = self.filter.as_mut().map(|filter| filter.rest()).filter(|rest| !rest.is_empty());
+                    let rest =
+                        self.filter.as_mut().map(|filter| filter.rest()).filter(|rest| !rest.is_empty());
                     return Poll::Ready(rest.map(|rest| Ok(Frame::data(rest))));
                 }
             };
@@ -88,6 +89,8 @@ impl Body for Tap {
 
 impl Drop for Tap {
     fn drop(&mut self) {
-        self.close(false);
+        if let Some(open) = self.open.take() {
+            open.left(self.reader.as_ref().map(|reader| reader.outcome(false)));
+        }
     }
 }
