@@ -22,7 +22,10 @@ use super::openai_chat::{
 };
 use super::stream::{Facts, SseReader, is_json, worse};
 use super::usage::{Contradiction, count};
-use super::{CapField, Finish, Format, Message, Outcome, Part, Prompt, Role, StreamReader, Tool, Usage};
+use super::{
+    CapField, Finish, Format, Message, Outcome, Part, Prompt, Role, StreamReader, StreamShape, Tool, Usage,
+    assemble,
+};
 use crate::Error;
 use crate::call::json::{self, Object};
 use crate::call::{Call, Dialect, Doc};
@@ -173,6 +176,14 @@ impl Format for Responses {
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
         Box::new(SseReader::new(ResponseFacts::default()))
+    }
+
+    fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
+        assemble::responses::to_document(stream)
+    }
+
+    fn to_stream(&self, document: &[u8], _: StreamShape) -> Option<Vec<Bytes>> {
+        assemble::responses::to_stream(document)
     }
 
     fn usage(&self, json: &str) -> Option<Usage> {
