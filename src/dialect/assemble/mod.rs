@@ -46,7 +46,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use self::slots::{Slot, Slots};
+use self::slots::Slots;
 use self::split::{pieces, pieces_by_token};
 use super::sse::Events;
 use crate::call::json::Object;
