@@ -29,8 +29,8 @@ use self::reply::{GeminiFacts, read_usage};
 use super::openai_chat::elsewhere;
 use super::stream::{Facts, SseReader};
 use super::{
-    CapField, Finish, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, Tool,
-    ToolChoice, Usage, path,
+    CapField, Finish, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, StreamShape,
+    Tool, ToolChoice, Usage, assemble, path,
 };
 use crate::call::json::{self, Object};
 use crate::call::{Call, Dialect, Doc};
@@ -202,6 +202,14 @@ impl Format for Gemini {
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
         Box::new(SseReader::new(GeminiFacts::default()))
+    }
+
+    fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
+        assemble::gemini::to_document(stream)
+    }
+
+    fn to_stream(&self, document: &[u8], _: StreamShape) -> Option<Vec<Bytes>> {
+        assemble::gemini::to_stream(document)
     }
 
     fn usage(&self, json: &str) -> Option<Usage> {

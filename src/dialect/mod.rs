@@ -35,6 +35,7 @@
 //! ```
 
 mod anthropic;
+mod assemble;
 mod embeddings;
 mod gemini;
 mod ollama;

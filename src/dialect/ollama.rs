@@ -21,8 +21,8 @@ use super::openai_chat::{function_tool, role};
 use super::stream::{Facts, LineReader};
 use super::usage::{Contradiction, count};
 use super::{
-    CapField, Finish, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, Tool,
-    ToolChoice, Usage,
+    CapField, Finish, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, StreamShape,
+    Tool, ToolChoice, Usage, assemble,
 };
 use crate::Error;
 use crate::call::json::{self, Object};
@@ -135,6 +135,18 @@ impl Format for Ollama {
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
         Box::new(LineReader::new(OllamaFacts::default()))
+    }
+
+    fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
+        assemble::ollama::to_document(stream)
+    }
+
+    fn to_stream(&self, document: &[u8], _: StreamShape) -> Option<Vec<Bytes>> {
+        assemble::ollama::to_stream(document)
+    }
+
+    fn stream_type(&self) -> &'static str {
+        "application/x-ndjson"
     }
 
     fn usage(&self, json: &str) -> Option<Usage> {
