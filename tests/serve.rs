@@ -72,7 +72,11 @@ impl Provider {
                         return Some((Ok(Bytes::from(frame(n))), n + 1));
                     }
                     match then {
-                        Some(Then::Break) if n == frames => Some((Err("it broke"), n + 1)),
+                        Some(Then::Break) if n == frames => {
+                            // The frames before it are on their way by then.
+                            tokio::time::sleep(GAP).await;
+                            Some((Err("it broke"), n + 1))
+                        }
                         Some(Then::Silence) => std::future::pending().await,
                         _ => None,
                     }
@@ -334,7 +338,7 @@ async fn a_stream_that_breaks_or_falls_silent_says_so_and_is_not_kept() {
     let origin = provider.start().await;
     let text = format!("[[upstream]]\nname = \"up\"\norigin = \"{origin}\"\nidle_timeout = 1\n");
     let server = Server::with_config(dir.path(), &text, &[]);
-    for (what, why) in [("break", "broke"), ("silence", "fell silent")] {
+    for (what, why) in [("break", "broke off in its middle"), ("silence", "fell silent")] {
         for _ in 0..2 {
             let body = chat(what, r#","stream":true"#);
             let (text, _, broke) = read(server.send(CHAT, what, &body).await).await;

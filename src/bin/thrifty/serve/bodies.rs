@@ -1,6 +1,7 @@
 //! Bodies that do not hang and do not end without a word.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,19 +12,27 @@ use thrifty::call::{Dialect, ReplyBody};
 use thrifty::{BoxError, Error};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A body that fails when it pauses for too long.
+/// A body that fails when it pauses for too long, and says whose it is when it breaks.
 pub(super) struct Idle<B> {
     body: Pin<Box<B>>,
     pause: Pin<Box<Sleep>>,
     waiting: bool,
     longest: Duration,
-    error: Error,
+    troubles: Arc<Troubles>,
+}
+
+/// What is said when a body fails.
+pub(super) struct Troubles {
+    /// After a pause that was too long.
+    pub(super) silent: Error,
+    /// When its connection broke.
+    pub(super) broken: Error,
 }
 
 impl<B> Idle<B> {
-    /// `body`, which ends with `error` after a pause of `longest`.
-    pub(super) fn new(body: B, longest: Duration, error: Error) -> Self {
-        Self { body: Box::pin(body), pause: Box::pin(sleep(longest)), waiting: true, longest, error }
+    /// `body`, which may pause for `longest`.
+    pub(super) fn new(body: B, longest: Duration, troubles: Arc<Troubles>) -> Self {
+        Self { body: Box::pin(body), pause: Box::pin(sleep(longest)), waiting: true, longest, troubles }
     }
 }
 
@@ -42,14 +51,19 @@ where
         let this = &mut *self;
         if let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx) {
             this.waiting = false;
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            return Poll::Ready(frame.map(|frame| {
+                frame.map_err(|cause| {
+                    let ours = &this.troubles.broken;
+                    Error::caused_by(ours.kind(), ours.problem(), ours.way_out(), cause).into()
+                })
+            }));
         }
         if !this.waiting {
             this.waiting = true;
             this.pause.as_mut().reset(Instant::now() + this.longest);
         }
         ready!(this.pause.as_mut().poll(cx));
-        Poll::Ready(Some(Err(this.error.clone().into())))
+        Poll::Ready(Some(Err(this.troubles.silent.clone().into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -211,8 +225,9 @@ mod tests {
             sleep(Duration::from_secs(pause)).await;
             Some((Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x"))), n + 1))
         });
-        let error = Error::new(Kind::Upstream, "silence", "wait");
-        let body = Idle::new(StreamBody::new(Box::pin(slow)), Duration::from_secs(10), error);
+        let error = |problem| Error::new(Kind::Upstream, problem, "wait");
+        let troubles = Troubles { silent: error("silence"), broken: error("broken") };
+        let body = Idle::new(StreamBody::new(Box::pin(slow)), Duration::from_secs(10), troubles.into());
         assert_eq!(all(body).await, ("xxxxx".to_owned(), true));
     }
 }

@@ -23,7 +23,7 @@ use thrifty::testing::Upstream;
 use thrifty::{BoxError, Error, Kind};
 use tower::Service;
 
-use super::bodies::Idle;
+use super::bodies::{Idle, Troubles};
 use super::config::{self, DEMO};
 use super::keys::Key;
 use super::routes::Via;
@@ -102,6 +102,7 @@ struct Limits {
     name: String,
     answer: Duration,
     idle: Duration,
+    troubles: Arc<Troubles>,
 }
 
 #[derive(Clone)]
@@ -136,6 +137,7 @@ impl Timed {
             name: upstream.name.clone(),
             answer: upstream.answer_timeout.0,
             idle: upstream.idle_timeout.0,
+            troubles: troubles(&upstream.name, upstream.idle_timeout.0).into(),
         };
         Ok(Self { client, limits: Arc::new(limits) })
     }
@@ -159,7 +161,7 @@ impl Service<Request<Full<Bytes>>> for Timed {
         };
         let limits = self.limits.clone();
         Box::pin(async move {
-            let Limits { name, answer, idle } = &*limits;
+            let Limits { name, answer, idle, troubles } = &*limits;
             let response = tokio::time::timeout(*answer, sent)
                 .await
                 .map_err(|_| {
@@ -168,9 +170,7 @@ impl Service<Request<Full<Bytes>>> for Timed {
                     Error::new(Kind::Upstream, problem, "send the call again, or raise its answer_timeout")
                 })?
                 .map_err(|error| unreachable(name, error))?;
-            let problem = format!("the upstream `{name}` fell silent in its answer for {} s", idle.as_secs());
-            let error = Error::new(Kind::Upstream, problem, "send the call again, or raise its idle_timeout");
-            Ok(response.map(|body| Idle::new(body, *idle, error)))
+            Ok(response.map(|body| Idle::new(body, *idle, troubles.clone())))
         })
     }
 }
@@ -187,4 +187,19 @@ fn unreachable(name: &str, error: ClientError) -> Error {
         (format!("the upstream `{name}` broke off before it answered ({cause})"), "send the call again")
     };
     Error::caused_by(Kind::Upstream, problem, way_out, error)
+}
+
+fn troubles(name: &str, idle: Duration) -> Troubles {
+    Troubles {
+        silent: Error::new(
+            Kind::Upstream,
+            format!("the upstream `{name}` fell silent in its answer for {} s", idle.as_secs()),
+            "send the call again, or raise its idle_timeout",
+        ),
+        broken: Error::new(
+            Kind::Upstream,
+            format!("the answer of the upstream `{name}` broke off in its middle"),
+            "send the call again; the provider may have billed it",
+        ),
+    }
 }

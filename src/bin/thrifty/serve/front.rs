@@ -20,7 +20,7 @@ use thrifty::{Error, Kind};
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt};
 
-use super::bodies::{Idle, Telling};
+use super::bodies::{Idle, Telling, Troubles};
 use super::config::Config;
 use super::exit::Exit;
 use super::routes::{Routes, dialect_of};
@@ -34,6 +34,7 @@ pub(super) struct Front {
     /// One for each upstream, by its number.
     doors: Vec<Door>,
     body_timeout: Duration,
+    troubles: Arc<Troubles>,
     pub(super) books: Books,
     verbose: bool,
 }
@@ -71,6 +72,10 @@ impl Front {
             routes: Routes::new(&config.upstream)?,
             doors: doors.collect(),
             body_timeout: config.body_timeout.0,
+            troubles: Arc::new(Troubles {
+                silent: Error::bad_input("the request's body stopped coming", "send the request again"),
+                broken: Error::bad_input("the request's body broke off", "send the request again"),
+            }),
             books,
             verbose,
         })
@@ -134,8 +139,7 @@ impl Front {
         // What the server attached (a handle to upgrade the connection) has no place in a call that may outlive it.
         parts.extensions.clear();
         parts.extensions.insert(via);
-        let error = Error::bad_input("the request's body stopped coming", "send the request again");
-        let body = Idle::new(body, self.body_timeout, error);
+        let body = Idle::new(body, self.body_timeout, self.troubles.clone());
         let reply = match door.edge.clone().oneshot(Request::from_parts(parts, body)).await {
             Ok(reply) => reply,
             Err(never) => match never {},
