@@ -35,6 +35,8 @@ mod scope;
 use std::fmt;
 
 use bytes::Bytes;
+use http::Method;
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 
 pub use self::dialect::Dialect;
@@ -70,12 +72,17 @@ impl Call {
         self
     }
 
-    /// The call as an HTTP request with a complete body, `content-length` set right.
+    /// The call as an HTTP request with a complete body, `content-length` set right. One without a body has none,
+    /// unless its method is meant to come with a body.
     #[must_use]
     pub fn into_request(self) -> http::Request<Bytes> {
         let Self { dialect: _, mut parts, doc } = self;
         let bytes = doc.into_bytes();
-        parts.headers.insert(http::header::CONTENT_LENGTH, bytes.len().into());
+        if bytes.is_empty() && ![Method::POST, Method::PUT, Method::PATCH].contains(&parts.method) {
+            parts.headers.remove(CONTENT_LENGTH);
+        } else {
+            parts.headers.insert(CONTENT_LENGTH, bytes.len().into());
+        }
         http::Request::from_parts(parts, bytes)
     }
 }
