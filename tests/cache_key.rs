@@ -196,7 +196,11 @@ fn a_signature_is_no_credential() {
     };
     for scope in [Scope::tenant("t"), Scope::shared("s")] {
         assert_eq!(key("1", &scope).unwrap(), key("2", &scope).unwrap(), "{scope:?}");
-        assert_eq!(with_token("1", &scope), with_token("2", &scope), "it belongs to the signature: {scope:?}");
+        assert_eq!(
+            with_token("1", &scope),
+            with_token("2", &scope),
+            "it belongs to the signature: {scope:?}"
+        );
     }
 }
 

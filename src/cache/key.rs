@@ -33,12 +33,11 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
-use http::HeaderMap;
 use http::header::{AUTHORIZATION, HOST, HeaderName};
 
 use super::canon::{self, Paths, Sink};
 use super::secret::Secret;
-use crate::call::{Call, Dialect, Scope};
+use crate::call::{Call, Dialect, Scope, is_signature, is_signed};
 
 /// Version of what is in a key. Part of every key.
 const SCHEMA: u8 = 1;
@@ -304,15 +303,6 @@ impl Keyer {
         }
         found.then(|| sink.finish())
     }
-}
-
-fn is_signed(headers: &HeaderMap) -> bool {
-    headers.get_all(AUTHORIZATION).iter().any(|value| is_signature(value.as_bytes()))
-}
-
-/// AWS Signature Version 4 (and 4A): new for each request, and the key id in it is no secret.
-fn is_signature(value: &[u8]) -> bool {
-    value.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"AWS4-"))
 }
 
 fn query(call: &Call) -> impl Iterator<Item = &str> {

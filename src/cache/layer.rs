@@ -257,8 +257,8 @@ impl CacheBuilder {
                 "cached answers are shared between credentials, as the scope of the cache layer says"
             );
         }
-        let keyer = Keyer::new(&self.secret.unwrap_or_else(Secret::random))
-            .with_credential_headers(self.credentials);
+        let keyer =
+            Keyer::new(&self.secret.unwrap_or_else(Secret::random)).with_credential_headers(self.credentials);
         let tiers = Tiers::new(Memory::new(self.memory_bytes));
         #[cfg(feature = "disk")]
         let tiers = tiers.with_disk(self.disk.map(|path| {

@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
 use crate::Error;
-use crate::call::{CacheMode, Options, Scope};
+use crate::call::{CacheMode, Options, Scope, is_signed};
 
 /// Headers that mean one connection only (RFC 9110, section 7.6.1, and its forerunners).
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -34,8 +34,10 @@ pub(super) fn inward(parts: &mut Parts, trust: bool) -> Result<(), Error> {
         parts.extensions.insert(options);
     }
     strip_hop_by_hop(&mut parts.headers);
-    // The next hop has another host and, after an edit, another length.
-    parts.headers.remove(header::HOST);
+    // The next hop has another host and, after an edit, another length. A signature holds for the host it names.
+    if !is_signed(&parts.headers) {
+        parts.headers.remove(header::HOST);
+    }
     parts.headers.remove(header::CONTENT_LENGTH);
     // The body is here already, so there is nobody to wait for a word to go on.
     parts.headers.remove(header::EXPECT);

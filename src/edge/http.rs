@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use super::headers::inward;
 use super::response::{Expecting, receive};
-use crate::call::{Call, Dialect, Reply, ReplyBody};
+use crate::call::{Call, Dialect, Reply, ReplyBody, is_signed};
 use crate::{BoxError, Error, Kind};
 
 /// Largest request body an edge collects, in bytes, unless told otherwise: that of Anthropic's API.
@@ -30,6 +30,8 @@ pub(super) const MAX_REQUEST: usize = 32 << 20;
 /// [`Options`](crate::call::Options) (the [module docs](crate::edge) list them), and headers that hold for one hop
 /// only are taken off, with `host`, `content-length`, `accept-encoding` and `expect`. The reply's body is passed on as
 /// it comes.
+///
+/// A signed request (AWS SigV4) keeps its `host`, and no layer edits it: the signature covers both host and body.
 ///
 /// Always ready: the stack is asked for room once the request is here whole, so a slow upload holds no permit. To bound
 /// how many uploads are held in memory, put a limit around this service, not inside it.
@@ -323,8 +325,18 @@ pub(super) fn shown(origin: &Uri) -> String {
 
 /// Sends `call` to another origin.
 pub(super) fn redirect(call: &mut Call, origin: &Uri) -> Result<(), Error> {
-    call.parts.uri = moved(&call.parts.uri, origin)?;
-    call.parts.headers.remove(HOST);
+    let moved = moved(&call.parts.uri, origin)?;
+    let from = std::mem::replace(&mut call.parts.uri, moved);
+    let headers = &mut call.parts.headers;
+    if !is_signed(headers) {
+        headers.remove(HOST);
+    } else if !headers.contains_key(HOST)
+        && let Some(host) = from.authority().map(|all| all.as_str()).and_then(|all| all.rsplit('@').next())
+        && let Ok(host) = HeaderValue::from_str(host)
+    {
+        // The signature holds for the host the call came for.
+        headers.insert(HOST, host);
+    }
     Ok(())
 }
 
@@ -393,6 +405,46 @@ mod tests {
         assert_eq!(told(get).await, "HTTP/1.1 {}");
         let post = http::Request::post("http://x/v1/chat/completions");
         assert_eq!(told(post).await, r#"HTTP/1.1 {"content-length": "0"}"#);
+    }
+
+    #[tokio::test]
+    async fn a_signed_call_leaves_as_it_was_signed() {
+        const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=AK/20261124, SignedHeaders=host, Signature=ab";
+        let body = r#"{"model":"gpt-5-mini","stream":true,"messages":[]}"#;
+        let client = service_fn(|request: http::Request<Full<Bytes>>| async move {
+            assert_eq!(request.uri().host(), Some("real.example"));
+            let host = request.headers().get(HOST).cloned();
+            let body = request.into_body().collect().await.expect("a body").to_bytes();
+            Ok::<_, BoxError>(Response::new(Full::from(format!(
+                "{host:?} {}",
+                String::from_utf8_lossy(&body)
+            ))))
+        });
+        let exit = ToHttp::<_, Full<Bytes>>::new(client)
+            .with_origin(Uri::from_static("https://real.example"))
+            .expect("an origin");
+        let edits = service_fn(move |mut call: Call| {
+            let capped = crate::cap::apply(&mut call, &crate::cap::CapPolicy::new(64));
+            assert_eq!(capped.set, None);
+            assert_eq!(call.set_model("gpt-5").map_err(|error| error.kind()), Err(Kind::NotEditable));
+            call.format().ask_for_usage(&mut call);
+            exit.clone().oneshot(call)
+        });
+        let send = async |request: http::request::Builder| {
+            let request = request.header("authorization", SIGNED).body(Full::<Bytes>::from(body));
+            let reply = FromHttp::new(edits.clone()).oneshot(request.expect("a request")).await;
+            reply.expect("a reply").into_body().bytes().await.expect("bytes")
+        };
+        let want = format!(r#"Some("signed.example") {body}"#);
+        let by_header = http::Request::post("/v1/chat/completions").header("host", "signed.example");
+        assert_eq!(send(by_header).await, want);
+        assert_eq!(send(http::Request::post("http://signed.example/v1/chat/completions")).await, want);
+        let azure = http::Request::post("http://x/openai/deployments/a/chat/completions?api-version=1")
+            .header("authorization", SIGNED);
+        let (parts, ()) = azure.body(()).expect("a request").into_parts();
+        let mut call = Call::from_parts(parts, r#"{"messages":[]}"#);
+        assert!(call.set_model("b").is_err(), "nor is the path edited");
+        assert!(call.parts.uri.path().contains("/deployments/a/"));
     }
 
     #[tokio::test]
