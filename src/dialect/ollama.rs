@@ -64,6 +64,7 @@ impl Format for Ollama {
             doc.elements("messages").unwrap_or_default().into_iter().map(message).collect();
         if let Some((raw, text)) = doc.some("prompt").and_then(|raw| Some((raw, json::string(raw)?))) {
             let mut parts = vec![Part::Text(text)];
+            parts.extend(doc.str("suffix").map(Part::Text));
             parts.extend(images(doc.elements("images")));
             messages.push(Message { raw, role: Role::User, name: None, parts, bare: true });
         }
@@ -225,7 +226,8 @@ impl OllamaFacts {
         let message = object.object("message").unwrap_or_default();
         let len = |object: &Object<'_>, name: &str| object.str(name).map_or(0, |text| text.len() as u64);
         let said = len(&message, "content") + len(object, "response");
-        self.has_content |= said > 0;
+        // `image` is what models that draw answer with.
+        self.has_content |= said > 0 || len(object, "image") > 0;
         self.text_bytes += said + len(&message, "thinking") + len(object, "thinking");
         for call in message.elements("tool_calls").unwrap_or_default() {
             self.has_content = true;

@@ -3,6 +3,7 @@
 //!
 //! Exit codes: 0 done, 1 the answer is no, 2 bad use or bad input, with one line on stderr that ends with the way out.
 
+mod cache;
 mod cost;
 mod count;
 mod demo;
@@ -14,6 +15,7 @@ mod output;
 mod progress;
 mod replay;
 mod report;
+mod serve;
 mod tiers;
 mod trim;
 
@@ -28,7 +30,7 @@ use crate::output::{Code, Stop, code_of, complain};
 /// Makes calls to AI APIs cost less: counts, trims, prices and explains requests, and shows what a cache and
 /// cheaper models would save.
 ///
-/// Start with `thrifty demo`. Everything runs on this machine; no command calls a provider or needs a key.
+/// Start with `thrifty demo`. Everything runs on this machine; no command but `serve` calls a provider.
 #[derive(Parser, Debug)]
 #[command(name = "thrifty", version, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 done, 1 the answer is no, 2 bad use or bad input.")]
@@ -46,6 +48,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     Key(key::KeyArgs),
     Replay(replay::ReplayArgs),
+    Cache(cache::CacheArgs),
+    Serve(serve::ServeArgs),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +66,8 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(args, &mut out),
         Command::Key(args) => key::run(args, &mut out),
         Command::Replay(args) => replay::run(args, &mut out),
+        Command::Cache(args) => cache::run(args, &mut out),
+        Command::Serve(args) => serve::run(args),
     };
     // What was written before trouble came is worth reading too.
     let ended = match (ended, out.flush().map_err(Stop::from)) {
