@@ -292,7 +292,6 @@ impl TierPolicy {
     /// [`Stack`](crate::stack::Stack) takes its shortcut for exact repeats only with a pure policy.
     #[must_use]
     pub fn is_pure(&self) -> bool {
-        self.0.rules.iter().all(|rule| rule.when.is_pure())
-            && self.0.accept.is_none()
+        self.0.rules.iter().all(|rule| rule.when.is_pure()) && self.0.accept.is_none()
     }
 }
