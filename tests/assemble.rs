@@ -627,8 +627,15 @@ fn recorded_shapes_become_documents_that_read_the_same() {
     for file in fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        let Some(name) = name.strip_suffix(".stream.txt") else { continue };
-        let dialect = if name.starts_with("anthropic") { Dialect::AnthropicMessages } else { CHAT };
+        let Some((name, _)) = name.split_once(".stream.") else { continue };
+        let dialect = match name.split('-').next() {
+            Some("anthropic") => Dialect::AnthropicMessages,
+            Some("responses") => Dialect::OpenAiResponses,
+            Some("gemini") => Dialect::GeminiGenerate,
+            Some("ollama") => Dialect::OllamaChat,
+            Some("opaque") => Dialect::Opaque,
+            _ => CHAT,
+        };
         let body = fs::read(&path).unwrap();
         match dialect.format().to_document(&body) {
             None => refused.push(name.to_owned()),
@@ -648,9 +655,21 @@ fn recorded_shapes_become_documents_that_read_the_same() {
             "anthropic-cut",
             "anthropic-error",
             "anthropic-search",
+            "gemini-blocked",
+            "gemini-cut",
+            "gemini-error",
+            "gemini-list",
+            "gemini-one-of-two",
+            "ollama-cut",
+            "ollama-error",
+            "ollama-lost",
+            "opaque-images",
             "openai-cut",
             "openai-error",
             "openai-no-done",
+            "responses-cut",
+            "responses-error",
+            "responses-failed",
         ],
         "broken, cut off, failed, or with an event that nobody knows"
     );

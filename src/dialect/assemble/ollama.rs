@@ -35,7 +35,8 @@ pub(in crate::dialect) fn to_document(stream: &[u8]) -> Option<Bytes> {
         }
         done = line.bool("done") == Some(true);
     }
-    if !done {
+    // An empty reason is a connection that was lost.
+    if !done || head.get("done_reason").is_some_and(|reason| reason == "\"\"") {
         return None;
     }
     if let Some(message) = message {
