@@ -59,6 +59,7 @@ pub mod dialect;
 pub mod docs;
 pub mod edge;
 mod error;
+mod guard;
 pub mod meter;
 pub mod prefix;
 pub mod price;

@@ -386,3 +386,13 @@ fn settings_that_make_no_sense_are_refused_at_the_start() {
     assert!(Budget::builder().build().is_err(), "without a limit");
     assert!(Budget::builder().limit(Usd::from_pico(-1)).build().is_err());
 }
+
+#[tokio::test]
+async fn a_check_for_calls_not_sent_that_panics_charges_the_reservation() {
+    let budget = hard("1");
+    let layer = BudgetLayer::new(budget.clone()).nothing_sent_when(|_| panic!("on purpose"));
+    let broken = service_fn(|_: Call| async { Err::<Reply, BoxError>("reset by peer".into()) });
+    let error = layer.layer(broken).oneshot(capped()).await.unwrap_err();
+    assert_eq!(error.to_string(), "reset by peer", "the caller gets the provider's error");
+    assert_ne!(budget.state().spent, Usd::ZERO, "something may have been sent");
+}

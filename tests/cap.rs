@@ -248,3 +248,17 @@ async fn readiness_is_that_of_the_inner_service() {
     handle.allow(1);
     std::future::poll_fn(|cx| cap.poll_ready(cx)).await.expect("now it is ready");
 }
+
+#[tokio::test]
+async fn a_condition_that_panics_caps_nothing_and_the_call_goes_on() {
+    let seen: Arc<Mutex<Vec<Call>>> = Arc::default();
+    let inner = seen.clone();
+    let provider = service_fn(move |call: Call| {
+        inner.lock().expect("no test panics with it").push(call);
+        async { Ok::<_, BoxError>(Reply::new(ReplyBody::from("{}"))) }
+    });
+    let layer = CapLayer::new(512).only_when(|_: &Call| panic!("on purpose"));
+    let body = r#"{"model":"gpt-4o","messages":[]}"#;
+    layer.layer(provider).oneshot(Call::post(OPENAI, body)).await.expect("the answer");
+    assert_eq!(&seen.lock().expect("no test panics with it")[0].doc.bytes()[..], body.as_bytes());
+}

@@ -136,3 +136,12 @@ async fn the_receipt_says_that_marks_were_placed() {
         assert_eq!(draft.peek().prefix_marked, marked);
     }
 }
+
+#[test]
+fn a_cache_key_function_that_panics_sets_no_key() {
+    let body = r#"{"model":"gpt-5","messages":[]}"#;
+    let mut call = Call::post("https://api.openai.com/v1/chat/completions", body);
+    let policy = PrefixPolicy::default().with_cache_key(|_: &Call| panic!("on purpose"));
+    assert!(!apply(&mut call, &policy));
+    assert_eq!(std::str::from_utf8(call.doc.bytes()).unwrap(), body);
+}

@@ -577,3 +577,18 @@ fn settings_that_make_no_sense_are_refused_at_the_start() {
     assert!(TierPolicy::builder().fallback([""]).build().is_err());
     assert!(TierPolicy::builder().accept(|_, _| true).build().is_err(), "a check without a ladder");
 }
+
+#[tokio::test]
+async fn a_condition_that_panics_does_not_hold_even_when_negated() {
+    for condition in [
+        Condition::of(|_: &Call| panic!("on purpose")),
+        Condition::named("n", |_: &Call| panic!("on purpose")).negated(),
+        Condition::of(|_: &Call| panic!("on purpose")).or(Condition::always()),
+    ] {
+        assert!(!condition.holds(&asks("gpt-5")), "{condition:?}");
+        let policy = TierPolicy::builder().rule(Rule::when(condition).then("gpt-5-nano")).build().unwrap();
+        let (result, seen, _) = send(policy, asks("gpt-5"), |_| Ok(reply(200, good()))).await;
+        assert!(result.unwrap().status().is_success());
+        assert_eq!(models(&seen), ["gpt-5"], "the model asked for stays");
+    }
+}

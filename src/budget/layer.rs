@@ -7,6 +7,7 @@ use tower_layer::Layer;
 
 use super::{Budget, Budgeted};
 use crate::BoxError;
+use crate::guard::guarded;
 
 type Unsent = Arc<dyn Fn(&BoxError) -> bool + Send + Sync>;
 
@@ -30,7 +31,8 @@ impl BudgetLayer {
     /// Errors of the inner service of which this is true mean that nothing was sent, so the reservation is released.
     ///
     /// Without it that is known of refusals by thrifty's own layers and of connections that could not be made, as
-    /// far as a [`std::io::Error`] in the chain of sources says so; any other error charges the reservation.
+    /// far as a [`std::io::Error`] in the chain of sources says so; any other error charges the reservation. A check
+    /// that panics knows nothing beyond that.
     #[must_use]
     pub fn nothing_sent_when(mut self, unsent: impl Fn(&BoxError) -> bool + Send + Sync + 'static) -> Self {
         self.unsent = Some(Arc::new(unsent));
@@ -47,7 +49,11 @@ impl BudgetLayer {
     pub(super) fn nothing_sent(&self, error: &BoxError) -> bool {
         use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
 
-        if self.unsent.as_ref().is_some_and(|unsent| unsent(error)) {
+        if self
+            .unsent
+            .as_ref()
+            .is_some_and(|unsent| guarded("check for calls not sent", false, || unsent(error)))
+        {
             return true;
         }
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&**error);

@@ -5,9 +5,15 @@ use tower_layer::Layer;
 
 use super::{Cap, CapField, CapPolicy};
 use crate::call::Call;
+use crate::guard::guarded;
 
 /// Which calls get the layer's own limit.
 pub(super) type Condition = Arc<dyn Fn(&Call) -> bool + Send + Sync>;
+
+/// True if `call` gets the layer's own limit.
+pub(super) fn applies(condition: Option<&Condition>, call: &Call) -> bool {
+    condition.is_none_or(|condition| guarded("condition of a cap", false, || condition(call)))
+}
 
 /// Wraps services in [`Cap`]. See the [module docs](crate::cap).
 #[derive(Clone)]
@@ -30,7 +36,7 @@ impl CapLayer {
     }
 
     /// Gives the layer's limit only to calls of which `condition` is true. Default: to all. A limit that a call
-    /// names itself applies in any case.
+    /// names itself applies in any case. A condition that panics is not true.
     #[must_use]
     pub fn only_when(mut self, condition: impl Fn(&Call) -> bool + Send + Sync + 'static) -> Self {
         self.condition = Some(Arc::new(condition));

@@ -3,7 +3,7 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use super::layer::Condition;
+use super::layer::{Condition, applies};
 use super::{CapPolicy, ResponseFuture, apply};
 use crate::call::{Call, Reply};
 use crate::{BoxError, receipt};
@@ -48,8 +48,8 @@ where
     }
 
     fn call(&mut self, mut call: Call) -> Self::Future {
-        let applies = self.condition.as_ref().is_none_or(|condition| condition(&call));
-        let outcome = apply(&mut call, if applies { &self.policy } else { &self.unlimited });
+        let limited = applies(self.condition.as_ref(), &call);
+        let outcome = apply(&mut call, if limited { &self.policy } else { &self.unlimited });
         receipt::note(&call, |receipt| {
             receipt.cap_asked = receipt.cap_asked.or(outcome.asked);
             receipt.cap_set = outcome.set.or(receipt.cap_set);

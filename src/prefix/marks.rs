@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::call::json::{self, Object};
 use crate::call::{Call, Dialect, Doc, Element};
 use crate::dialect::Role;
+use crate::guard::guarded;
 use crate::price::PriceTable;
 use crate::tokens;
 
@@ -27,7 +28,8 @@ pub struct PrefixPolicy {
 
 impl PrefixPolicy {
     /// Sets OpenAI's `prompt_cache_key` to what this says, where the caller set none. Calls with one key meet in one
-    /// cache, so give those one key that share a long front, and no more than some fifteen of them a minute.
+    /// cache, so give those one key that share a long front, and no more than some fifteen of them a minute. No key
+    /// is set when this says none or panics.
     #[must_use]
     pub fn with_cache_key(mut self, key: impl Fn(&Call) -> Option<String> + Send + Sync + 'static) -> Self {
         self.key = Some(Arc::new(key));
@@ -89,7 +91,7 @@ pub fn apply(call: &mut Call, policy: &PrefixPolicy) -> bool {
     match call.dialect {
         Dialect::OpenAiChat => {
             let key = policy.key.as_ref().filter(|_| call.doc.get("prompt_cache_key").is_none());
-            if let Some(key) = key.and_then(|key| key(call)) {
+            if let Some(key) = key.and_then(|key| guarded("prompt cache key", None, || key(call))) {
                 // A body that cannot be edited goes without.
                 let _ = call.doc.set("prompt_cache_key", &json::quote(&key));
             }

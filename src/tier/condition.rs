@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::call::{Call, Dialect, Options};
+use crate::guard::guarded;
 use crate::tokens;
 
 type Test = Arc<dyn Fn(&Call) -> bool + Send + Sync>;
@@ -175,7 +176,12 @@ impl Condition {
         self.check(&Subject::of(call))
     }
 
+    /// Guarded as a whole: were it each closure by itself, one that panics would hold when negated.
     pub(super) fn check(&self, subject: &Subject<'_>) -> bool {
+        guarded("condition of a tier rule", false, || self.is_met(subject))
+    }
+
+    fn is_met(&self, subject: &Subject<'_>) -> bool {
         let call = subject.call;
         match &self.0 {
             What::Always => true,
@@ -190,9 +196,9 @@ impl Condition {
                 None => model == **wanted,
             }),
             What::Closure { test, .. } => test(call),
-            What::All(all) => all.iter().all(|one| one.check(subject)),
-            What::Any(any) => any.iter().any(|one| one.check(subject)),
-            What::Not(not) => !not.check(subject),
+            What::All(all) => all.iter().all(|one| one.is_met(subject)),
+            What::Any(any) => any.iter().any(|one| one.is_met(subject)),
+            What::Not(not) => !not.is_met(subject),
         }
     }
 

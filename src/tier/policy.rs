@@ -1,7 +1,6 @@
 //! Which model a call is sent to, and which ones come after it.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::condition::{Condition, Id, Subject, field};
@@ -9,6 +8,7 @@ use super::switch_breaks_by;
 use crate::Error;
 use crate::call::Call;
 use crate::dialect::{Finish, Outcome};
+use crate::guard::guarded;
 use crate::price::PriceTable;
 
 type Check = Arc<dyn Fn(&Outcome, &[u8]) -> bool + Send + Sync>;
@@ -255,7 +255,7 @@ impl TierPolicy {
         seen.map(|(sign, _)| sign).or_else(|| {
             let (_, check) = self.0.accept.as_ref()?;
             // A check that panics has no opinion: the answer stands.
-            let accepted = catch_unwind(AssertUnwindSafe(|| check(outcome, body))).unwrap_or(true);
+            let accepted = guarded("check of an answer", true, || check(outcome, body));
             (!accepted && !self.0.ignored.contains(&Sign::Unaccepted)).then_some(Sign::Unaccepted)
         })
     }
