@@ -146,10 +146,24 @@ checks.error(
     "thrifty-cache",
     "no-store",
 )
+
+
+def parsed(c):
+    """`parse` has no raw access: the HTTP client tells what came."""
+    seen = []
+    hooks = {"response": [lambda response: seen.append(response.headers.get("thrifty-served"))]}
+    with c.copy(http_client=anthropic.DefaultHttpxClient(event_hooks=hooks)) as hooked:
+        answer = hooked.messages.parse(**ask("Anthropic: a city as JSON."), output_format=City)
+    return seen[-1], answer
+
+
 checks.call(
-    "messages, structured output",
-    lambda c: raw(c.messages.with_raw_response.parse(**ask("Anthropic: a city as JSON."), output_format=City)),
-    lambda a: need(isinstance(a.parsed_output, City), "a parsed city"),
+    "messages, structured output", parsed, lambda a: need(isinstance(a.parsed_output, City), "a parsed city")
+)
+checks.call(
+    "messages, structured output put together from a stream",
+    lambda c: helper(c, "Anthropic: another city.", output_format=City),
+    lambda a: need(isinstance(a[1].parsed_output, City), "a parsed city"),
 )
 checks.call(
     "token count",
