@@ -26,8 +26,8 @@ class City(BaseModel):
     people: int
 
 
-def client(url):
-    return anthropic.Anthropic(base_url=url, api_key="sk-ant-anthropic-python", max_retries=0, timeout=30)
+def client(url, headers):
+    return anthropic.Anthropic(base_url=url, api_key="sk-ant-anthropic-python", default_headers=headers, max_retries=0)
 
 
 def ask(text, **more):
@@ -87,14 +87,14 @@ def events_are_whole(events):
 
 checks = Checks(client)
 checks.call("messages, plain", lambda c: plain(c, "Anthropic, plain."), is_text)
-checks.call("messages, streamed", lambda c: streamed(c, "Anthropic, streamed."), events_are_whole)
-checks.call(
+checks.stream("messages, streamed", lambda c: streamed(c, "Anthropic, streamed."), events_are_whole)
+checks.stream(
     "messages, put together from a stream", lambda c: helper(c, "Anthropic, helper."), lambda a: is_text(a[1])
 )
 TOOL = "Anthropic: use the tool."
 checks.call("messages, tool call", lambda c: plain(c, TOOL, tools=TOOLS), is_call)
-checks.call("messages, tool call streamed", lambda c: streamed(c, TOOL, tools=TOOLS), events_are_whole)
-checks.call(
+checks.stream("messages, tool call streamed", lambda c: streamed(c, TOOL, tools=TOOLS), events_are_whole)
+checks.stream(
     "messages, tool call put together from a stream",
     lambda c: helper(c, "Anthropic: use the tool for the helper.", tools=TOOLS),
     lambda a: is_call(a[1]),
@@ -115,7 +115,9 @@ checks.call("messages, result of a tool", result, is_text)
 
 def asynchronous(c):
     async def run():
-        async with anthropic.AsyncAnthropic(base_url=c.base_url, api_key=c.api_key, max_retries=0) as a:
+        async with anthropic.AsyncAnthropic(
+            base_url=c.base_url, api_key=c.api_key, default_headers=c._custom_headers, max_retries=0
+        ) as a:
             call = a.messages.with_streaming_response.create(stream=True, **ask("Anthropic, asynchronous."))
             async with call as response:
                 events = [event async for event in await response.parse()]
@@ -124,7 +126,7 @@ def asynchronous(c):
     return asyncio.run(run())
 
 
-checks.call("messages, asynchronous stream", asynchronous, events_are_whole)
+checks.stream("messages, asynchronous stream", asynchronous, events_are_whole)
 
 checks.error(
     "an unknown path",
@@ -160,7 +162,7 @@ def parsed(c):
 checks.call(
     "messages, structured output", parsed, lambda a: need(isinstance(a.parsed_output, City), "a parsed city")
 )
-checks.call(
+checks.stream(
     "messages, structured output put together from a stream",
     lambda c: helper(c, "Anthropic: another city.", output_format=City),
     lambda a: need(isinstance(a[1].parsed_output, City), "a parsed city"),

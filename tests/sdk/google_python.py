@@ -28,8 +28,10 @@ class City(BaseModel):
     people: int
 
 
-def client(url):
-    options = types.HttpOptions(base_url=url, timeout=30_000, retry_options=types.HttpRetryOptions(attempts=1))
+def client(url, headers):
+    options = types.HttpOptions(
+        base_url=url, headers=headers, timeout=30_000, retry_options=types.HttpRetryOptions(attempts=1)
+    )
     return genai.Client(api_key="google-python", vertexai=False, http_options=options)
 
 
@@ -80,9 +82,9 @@ def is_call_stream(chunks):
 checks = Checks(client)
 system = types.GenerateContentConfig(system_instruction="You are brief.")
 checks.call("content, plain", lambda c: plain(c, "Google, plain.", system), is_text)
-checks.call("content, streamed", lambda c: streamed(c, "Google, streamed.", system), is_text_stream)
+checks.stream("content, streamed", lambda c: streamed(c, "Google, streamed.", system), is_text_stream)
 checks.call("content, tool call", lambda c: plain(c, "Google: use the tool.", TOOLS), is_call)
-checks.call("content, tool call streamed", lambda c: streamed(c, "Google: use the tool.", TOOLS), is_call_stream)
+checks.stream("content, tool call streamed", lambda c: streamed(c, "Google: use the tool.", TOOLS), is_call_stream)
 
 
 def result(c):
@@ -112,7 +114,7 @@ def asynchronous(c):
     return asyncio.run(run())
 
 
-checks.call("content, asynchronous stream", asynchronous, is_text_stream)
+checks.stream("content, asynchronous stream", asynchronous, is_text_stream)
 
 
 def embed(c):

@@ -38,10 +38,10 @@ async def note_async(response):
     note(response)
 
 
-def client(url):
-    headers = {"authorization": "Bearer ollama-python"}
+def client(url, headers):
+    headers = {"authorization": "Bearer ollama-python", **headers}
     c = ollama.Client(host=url, headers=headers, timeout=30, event_hooks={"response": [note]})
-    c.url = url
+    c.url, c.headers = url, headers
     return c
 
 
@@ -83,10 +83,10 @@ def is_call_stream(parts):
 
 checks = Checks(client)
 checks.call("chat, plain", lambda c: served(c.chat(**ask("Ollama, plain."))), is_text)
-checks.call("chat, streamed", lambda c: served(c.chat(stream=True, **ask("Ollama, streamed."))), is_text_stream)
+checks.stream("chat, streamed", lambda c: served(c.chat(stream=True, **ask("Ollama, streamed."))), is_text_stream)
 tool = ask("Ollama: use the tool.")
 checks.call("chat, tool call", lambda c: served(c.chat(tools=TOOLS, **tool)), is_call)
-checks.call("chat, tool call streamed", lambda c: served(c.chat(tools=TOOLS, stream=True, **tool)), is_call_stream)
+checks.stream("chat, tool call streamed", lambda c: served(c.chat(tools=TOOLS, stream=True, **tool)), is_call_stream)
 
 
 def result(c):
@@ -108,7 +108,7 @@ checks.call(
     lambda c: served(c.generate(model=MODEL, prompt="Ollama generates, plain.")),
     lambda a: (is_whole(a), need(len(a.response) > 40, "text")),
 )
-checks.call(
+checks.stream(
     "generate, streamed",
     lambda c: served(c.generate(model=MODEL, prompt="Ollama generates, streamed.", stream=True)),
     lambda a: (is_whole(a[-1]), need(len("".join(part.response for part in a)) > 40, "text in pieces")),
@@ -127,15 +127,14 @@ checks.call(
 
 def asynchronous(c):
     async def run():
-        headers = {"authorization": "Bearer ollama-python"}
-        a = ollama.AsyncClient(host=c.url, headers=headers, event_hooks={"response": [note_async]})
+        a = ollama.AsyncClient(host=c.url, headers=c.headers, event_hooks={"response": [note_async]})
         parts = [part async for part in await a.chat(stream=True, **ask("Ollama, asynchronous."))]
         return SEEN[-1], parts
 
     return asyncio.run(run())
 
 
-checks.call("chat, asynchronous stream", asynchronous, is_text_stream)
+checks.stream("chat, asynchronous stream", asynchronous, is_text_stream)
 
 checks.error(
     "an unknown path",
