@@ -14,7 +14,8 @@ use tower_service::Service;
 
 use super::key::CacheKey;
 use super::layer::{CacheLayer, Core, bump};
-use super::service::{CacheFuture, note_hit, reply_of};
+use super::render::{Want, render, want};
+use super::service::{CacheFuture, note_hit};
 use crate::BoxError;
 use crate::call::{CacheMode, Call, Options, Reply};
 use crate::receipt::{Draft, Receipt, Served};
@@ -98,9 +99,11 @@ where
             }
             _ => self.policy,
         };
+        let ttl = options.and_then(|options| options.ttl);
         let alias = core.keyer.alias(&call, core.scope_of(options), &core.vary, &policy);
         if let Some(remembered) = core.aliases.get(&alias)
-            && let Some(entry) = core.remembered(&remembered.key)
+            && let Some(entry) = core.remembered(&remembered.key, ttl)
+            && let Some(rendered) = render(call.format(), &entry, remembered.want)
         {
             bump(&core.counters.memory_hits);
             if let Some(draft) = Draft::of(&call) {
@@ -109,17 +112,21 @@ where
                     note_hit(receipt, &entry, Served::Memory);
                 });
             }
-            return CacheFuture::done(Ok(reply_of(&entry)));
+            return CacheFuture::done(Ok(rendered.reply()));
         }
         let slot = Slot::default();
         call.parts.extensions.insert(slot.clone());
-        let draft = Draft::of(&call).cloned();
+        let (draft, want) = (Draft::of(&call).cloned(), want(&call));
+        if let Some(draft) = &draft {
+            let asked = call.model();
+            draft.note(|receipt| receipt.asked = asked);
+        }
         let (core, sent) = (core.clone(), self.inner.clone().oneshot(call));
         CacheFuture::boxed(async move {
             let reply = sent.await.map_err(Into::into)?;
             if let Some(key) = slot.take() {
                 let facts = draft.map(|draft| draft.note(|receipt| Facts::of(receipt))).unwrap_or_default();
-                core.aliases.insert(alias, Remembered { key, facts });
+                core.aliases.insert(alias, Remembered { key, want, facts });
             }
             Ok(reply)
         })
@@ -152,6 +159,8 @@ pub(super) struct Aliases(Moka<CacheKey, Arc<Remembered>>);
 #[derive(Debug)]
 struct Remembered {
     key: CacheKey,
+    /// Equal bytes want the same kind of answer.
+    want: Want,
     facts: Facts,
 }
 
@@ -176,6 +185,7 @@ impl Aliases {
 /// What the layers in between wrote down the first time, so that a repeat's receipt tells the same.
 #[derive(Debug, Default)]
 struct Facts {
+    asked: Option<String>,
     chosen: Option<String>,
     tier_note: Option<String>,
     tokens_before: Option<u64>,
@@ -189,6 +199,7 @@ struct Facts {
 impl Facts {
     fn of(receipt: &Receipt) -> Self {
         Self {
+            asked: receipt.asked.clone(),
             chosen: receipt.chosen.clone(),
             tier_note: receipt.tier_note.clone(),
             tokens_before: receipt.tokens_before,
@@ -202,6 +213,7 @@ impl Facts {
 
     fn restore(&self, receipt: &mut Receipt) {
         let Self {
+            asked,
             chosen,
             tier_note,
             tokens_before,
@@ -211,6 +223,7 @@ impl Facts {
             cap_asked,
             cap_set,
         } = self;
+        receipt.asked.clone_from(asked);
         receipt.chosen.clone_from(chosen);
         receipt.tier_note.clone_from(tier_note);
         receipt.tokens_before = *tokens_before;

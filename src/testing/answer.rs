@@ -191,8 +191,12 @@ fn json_schema(call: &Call) -> Option<&str> {
         }
         Dialect::GeminiGenerate => {
             let config = Object::parse(doc.some("generationConfig")?)?;
-            config.str("responseMimeType").filter(|kind| kind == "application/json")?;
-            config.some("responseJsonSchema").or_else(|| config.some("responseSchema")).or(Some("{}"))
+            let either = |camel, snake| config.some(camel).or_else(|| config.some(snake));
+            let kind = either("responseMimeType", "response_mime_type").and_then(json::string);
+            kind.filter(|kind| kind == "application/json")?;
+            either("responseJsonSchema", "response_json_schema")
+                .or_else(|| either("responseSchema", "response_schema"))
+                .or(Some("{}"))
         }
         Dialect::OllamaChat => {
             let format = doc.some("format")?;

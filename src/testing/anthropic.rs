@@ -157,7 +157,9 @@ pub(super) fn models() -> String {
 /// One of them.
 pub(super) fn model(id: &str) -> String {
     let id = quote(id);
-    format!(r#"{{"type":"model","id":{id},"display_name":{id},"created_at":"2026-11-18T11:06:40Z"}}"#)
+    format!(
+        r#"{{"type":"model","id":{id},"display_name":{id},"created_at":"2026-11-18T11:06:40Z","lifecycle":"active"}}"#
+    )
 }
 
 /// Models that are listed; calls may name any.

@@ -71,13 +71,15 @@ impl Task {
 /// The dialect whose errors the caller can read. A body that cannot be read makes a call opaque; its path still tells.
 pub(super) fn speaker(call: &Call) -> Dialect {
     let path = call.parts.uri.path();
-    if path.contains("/v1beta") || path.contains("/publishers/google/") {
+    let has = |name: &str| call.parts.headers.contains_key(name);
+    let is_google = has("x-goog-api-key") || has("x-goog-api-client");
+    if is_google || path.contains("/v1beta") || path.contains("/publishers/google/") {
         Dialect::GeminiGenerate
     } else if path.starts_with("/api/") {
         Dialect::OllamaChat
     } else if Dialect::AnthropicMessages.format().claims_path(path)
         || path.ends_with("/count_tokens")
-        || call.parts.headers.contains_key("anthropic-version")
+        || has("anthropic-version")
     {
         Dialect::AnthropicMessages
     } else {

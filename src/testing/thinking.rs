@@ -37,9 +37,8 @@ impl Thinking {
             }
             Dialect::GeminiGenerate => {
                 let model = call.model().unwrap_or_default();
-                let config = call.doc.object("generationConfig").unwrap_or_default();
-                let budget =
-                    config.object("thinkingConfig").and_then(|thinking| thinking.u64("thinkingBudget"));
+                let thinking = of_gemini(call);
+                let budget = thinking.u64("thinkingBudget").or_else(|| thinking.u64("thinking_budget"));
                 let thinks = ["gemini-2.5", "gemini-3"].iter().any(|name| model.contains(name));
                 (budget.unwrap_or(1_024), thinks.then_some(true)?)
             }
@@ -70,8 +69,14 @@ fn by_effort(call: &Call, effort: Option<&str>, steps: u64) -> Option<u64> {
     }
 }
 
+/// What a caller of Gemini says about thinking. Its clients spell inner names in both ways.
+fn of_gemini(call: &Call) -> Object<'_> {
+    let config = call.doc.object("generationConfig").unwrap_or_default();
+    config.object("thinkingConfig").or_else(|| config.object("thinking_config")).unwrap_or_default()
+}
+
 /// True if the caller of Gemini wants to see thoughts.
 pub(super) fn is_shown_by_gemini(call: &Call) -> bool {
-    let config = call.doc.object("generationConfig").and_then(|config| config.object("thinkingConfig"));
-    config.is_some_and(|thinking: Object<'_>| thinking.bool("includeThoughts") == Some(true))
+    let thinking = of_gemini(call);
+    thinking.bool("includeThoughts").or_else(|| thinking.bool("include_thoughts")) == Some(true)
 }

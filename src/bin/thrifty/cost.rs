@@ -26,7 +26,7 @@ pub(crate) struct CostArgs {
     /// Model that answered; that of the reply if left out
     #[arg(long)]
     model: Option<String>,
-    /// Format of the usage (openai-chat, anthropic-messages); recognised by its names if left out
+    /// Format of the usage (openai-chat, anthropic-messages, openai-responses, gemini-generate, ...); recognised by its names if left out
     #[arg(long)]
     dialect: Option<Dialect>,
     /// When the provider took the request: 2026-11-24T15:30:00Z, or seconds since 1970; now if left out
@@ -172,6 +172,9 @@ impl<'a> Found<'a> {
         for _ in 0..3 {
             model = string(&object, "model").or_else(|| string(&object, "modelVersion")).or(model);
             tier = string(&object, "service_tier").or(tier);
+            if COUNTS.iter().any(|(name, _)| object.get(name).is_some()) {
+                break;
+            }
             let inner = ["usage", "usageMetadata", "message", "response"]
                 .into_iter()
                 .find_map(|name| object.some(name).and_then(|text| Some((text, Object::parse(text)?))));
@@ -187,24 +190,40 @@ impl<'a> Found<'a> {
     /// Whose names the counts have.
     fn dialect(&self) -> Result<Dialect, Error> {
         let has = |name: &str| self.object.get(name).is_some();
-        let unknown = |what: &str| {
-            Err(Error::bad_input(
-                format!("the usage {what}"),
+        let named = COUNTS.iter().find(|(name, _)| has(name)).map(|(_, dialect)| *dialect);
+        let only_input = has("prompt_tokens") && !has("completion_tokens");
+        match named {
+            // Embeddings have no output to count.
+            Some(Dialect::OpenAiChat)
+                if only_input && self.object.u64("prompt_tokens") == self.object.u64("total_tokens") =>
+            {
+                Ok(Dialect::Embeddings)
+            }
+            // Responses count cached tokens otherwise than Anthropic, under the same names.
+            Some(Dialect::AnthropicMessages) if has("input_tokens_details") || has("total_tokens") => {
+                Ok(Dialect::OpenAiResponses)
+            }
+            Some(dialect) => Ok(dialect),
+            None => Err(Error::bad_input(
+                "the usage holds no token counts of a known API",
                 format!("name its format with --dialect ({})", input::names()),
-            ))
-        };
-        if has("prompt_tokens") || has("completion_tokens") {
-            Ok(Dialect::OpenAiChat)
-        } else if has("input_tokens_details") || has("input_tokens") && has("total_tokens") {
-            // Their counts of cached tokens mean something else than Anthropic's.
-            unknown("looks like one of OpenAI Responses, which this version does not read")
-        } else if has("input_tokens") || has("output_tokens") {
-            Ok(Dialect::AnthropicMessages)
-        } else {
-            unknown("holds no token counts of a known API")
+            )),
         }
     }
 }
+
+/// Names of counts, and whose they are.
+const COUNTS: [(&str, Dialect); 9] = [
+    ("prompt_tokens", Dialect::OpenAiChat),
+    ("completion_tokens", Dialect::OpenAiChat),
+    ("input_tokens", Dialect::AnthropicMessages),
+    ("output_tokens", Dialect::AnthropicMessages),
+    ("promptTokenCount", Dialect::GeminiGenerate),
+    ("candidatesTokenCount", Dialect::GeminiGenerate),
+    ("totalTokenCount", Dialect::GeminiGenerate),
+    ("prompt_eval_count", Dialect::OllamaChat),
+    ("eval_count", Dialect::OllamaChat),
+];
 
 /// The bill for people.
 pub(crate) fn show(out: &mut Out, cost: &Cost, prices: &PriceTable) -> Result<(), Stop> {

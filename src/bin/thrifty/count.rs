@@ -21,7 +21,7 @@ use crate::output::{Code, Ended, Out, grouped, json, table};
 pub(crate) struct CountArgs {
     /// File with the JSON body of a request, or with bare text after --text; `-` reads standard input
     file: PathBuf,
-    /// Format of the request (openai-chat, anthropic-messages); recognised by the body if left out
+    /// Format of the request (openai-chat, anthropic-messages, openai-responses, gemini-generate, ...); recognised by the body if left out
     #[arg(long)]
     dialect: Option<Dialect>,
     /// Count as if for this model; the body's own if left out

@@ -18,7 +18,7 @@ use crate::count::{self, Counted};
 use crate::input;
 use crate::key;
 use crate::lines::{self, Line};
-use crate::output::{Code, Ended, Out, Stop, grouped, json};
+use crate::output::{Code, Ended, Out, Stop, complain, grouped, json};
 use crate::tiers::{self, EASY, pair};
 use crate::trim;
 
@@ -29,7 +29,7 @@ use crate::trim;
 pub(crate) struct ExplainArgs {
     /// File with the JSON body of a request; `-` reads standard input
     body: PathBuf,
-    /// Format of the request (openai-chat, anthropic-messages); recognised by the body if left out
+    /// Format of the request (openai-chat, anthropic-messages, openai-responses, gemini-generate, ...); recognised by the body if left out
     #[arg(long)]
     dialect: Option<Dialect>,
     /// Model in place of the body's own
@@ -122,7 +122,11 @@ pub(crate) fn run(args: &ExplainArgs, out: &mut Out) -> Ended {
     } else {
         show(out, &call, &answer)?;
     }
-    Ok(if over { Code::No } else { Code::Done })
+    if !over {
+        return Ok(Code::Done);
+    }
+    complain(answer.trim.note.as_deref().unwrap_or("the prompt is over its budget; raise it"));
+    Ok(Code::No)
 }
 
 /// The answer, and whether what must stay is over the budget.

@@ -84,6 +84,12 @@ fn url(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::OpenAiChat => "https://api.openai.com/v1/chat/completions",
         Dialect::AnthropicMessages => "https://api.anthropic.com/v1/messages",
+        Dialect::OpenAiResponses => "https://api.openai.com/v1/responses",
+        Dialect::GeminiGenerate => {
+            "https://generativelanguage.googleapis.com/v1beta/models/any:generateContent"
+        }
+        Dialect::OllamaChat => "http://localhost:11434/api/chat",
+        Dialect::Embeddings => "https://api.openai.com/v1/embeddings",
         _ => "http://localhost/",
     }
 }
@@ -106,19 +112,31 @@ pub(crate) fn call(
         None => recognise(&doc, model)?,
     };
     if let Some(member) = dialect.format().messages_member()
-        && doc.elements(member).is_none()
+        && !has_prompt(dialect, &doc, member)
     {
         return Err(Error::bad_input(
             format!("the body has no list of `{member}`, which {dialect} requests have"),
             "give the JSON body of one request, or another --dialect",
         ));
     }
-    let mut call = Call::post(url(dialect), doc);
+    // Gemini's model stands in the path, which a file does not have.
+    let in_path = dialect == Dialect::GeminiGenerate;
+    let model = model.map(str::to_owned).or_else(|| doc.str("model").filter(|_| in_path).map(Into::into));
+    let url = if in_path && model.is_none() { "http://localhost/" } else { url(dialect) };
+    let mut call = Call::post(url, doc);
     call.dialect = dialect;
     if let Some(model) = model {
-        call.set_model(model)?;
+        call.set_model(model.strip_prefix("models/").unwrap_or(&model))?;
     }
     Ok(call)
+}
+
+/// True if there is something to count and to cut; a few formats take a bare text in place of a list.
+fn has_prompt(dialect: Dialect, doc: &Doc, member: &str) -> bool {
+    let text = |name| doc.str(name).is_some();
+    doc.elements(member).is_some()
+        || dialect == Dialect::OpenAiResponses && text(member)
+        || dialect == Dialect::OllamaChat && text("prompt")
 }
 
 fn recognise(doc: &Doc, model: Option<&str>) -> Result<Dialect, Error> {
@@ -132,7 +150,11 @@ fn recognise(doc: &Doc, model: Option<&str>) -> Result<Dialect, Error> {
     if messages.is_some() && doc.get("max_tokens").is_some() && named.starts_with("claude") {
         return Ok(Dialect::AnthropicMessages);
     }
+    let has = |name: &str| doc.some(name).is_some();
     match known {
+        Dialect::Opaque if doc.elements("contents").is_some() => Ok(Dialect::GeminiGenerate),
+        Dialect::Opaque if has("input") && named.contains("embed") => Ok(Dialect::Embeddings),
+        Dialect::Opaque if has("input") && !named.is_empty() => Ok(Dialect::OpenAiResponses),
         Dialect::Opaque if messages.is_some() => Ok(Dialect::OpenAiChat),
         Dialect::Opaque => Err(Error::bad_input(
             "the body is no request of a known API: it has no list of `messages`",
@@ -212,6 +234,13 @@ mod tests {
             of(r#"{"model":"claude-haiku-4-5","max_tokens":9,"messages":[]}"#).unwrap(),
             Dialect::AnthropicMessages
         );
+        assert_eq!(of(r#"{"model":"gpt-5","input":"hi"}"#).unwrap(), Dialect::OpenAiResponses);
+        assert_eq!(of(r#"{"model":"text-embedding-3-small","input":["hi"]}"#).unwrap(), Dialect::Embeddings);
+        let gemini = r#"{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}"#;
+        assert_eq!(of(gemini).unwrap(), Dialect::GeminiGenerate);
+        let named = call(gemini, None, Some("gemini-2.5-pro")).unwrap();
+        assert_eq!(named.model().as_deref(), Some("gemini-2.5-pro"));
+        assert_eq!(named.doc.bytes(), gemini, "its model stands in the path");
         for body in ["[]", "", r#"{"input":"x"}"#, "{", r#"{"messages":7}"#] {
             assert!(of(body).is_err(), "{body}");
         }

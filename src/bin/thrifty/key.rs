@@ -23,7 +23,7 @@ pub(crate) struct KeyArgs {
     a: PathBuf,
     /// File with another one to compare it with
     b: Option<PathBuf>,
-    /// Format of the requests (openai-chat, anthropic-messages); recognised by the bodies if left out
+    /// Format of the requests (openai-chat, anthropic-messages, openai-responses, gemini-generate, ...); recognised by the bodies if left out
     #[arg(long)]
     dialect: Option<Dialect>,
     /// Print one JSON document

@@ -3,6 +3,7 @@
 //!
 //! Exit codes: 0 done, 1 the answer is no, 2 bad use or bad input, with one line on stderr that ends with the way out.
 
+mod cache;
 mod cost;
 mod count;
 mod demo;
@@ -46,6 +47,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Key(key::KeyArgs),
     Replay(replay::ReplayArgs),
+    Cache(cache::CacheArgs),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(args, &mut out),
         Command::Key(args) => key::run(args, &mut out),
         Command::Replay(args) => replay::run(args, &mut out),
+        Command::Cache(args) => cache::run(args, &mut out),
     };
     // What was written before trouble came is worth reading too.
     let ended = match (ended, out.flush().map_err(Stop::from)) {

@@ -27,7 +27,7 @@ pub(crate) struct TrimArgs {
     /// Most prompt tokens the request may have (the upper bound of the count is held to it)
     #[arg(long, value_name = "TOKENS", required_unless_present = "jsonl")]
     budget: Option<u64>,
-    /// Format of the request (openai-chat, anthropic-messages); recognised by the body if left out
+    /// Format of the request (openai-chat, anthropic-messages, openai-responses, gemini-generate, ...); recognised by the body if left out
     #[arg(long)]
     dialect: Option<Dialect>,
     /// Count as if for this model; the body's own if left out. The body keeps its model

@@ -193,9 +193,8 @@ fn in_words(out: &mut Out, bare: &Row, thrifty: &Row) -> Result<(), Stop> {
     writeln!(out, "Half of the answers came within {} ms instead of {}.", p50(thrifty), p50(bare))?;
     writeln!(
         out,
-        "Rest: what no lever claims. Answers that the cap cut cost more in full, which only a demo can know. The \
-         provider's own\nprompt cache takes off most of a prompt's price, also of what was trimmed or served from the \
-         cache here."
+        "Rest: what no lever claims. Answers that the cap cut would have cost more, which only a demo can know; and the\n\
+         provider's own prompt cache finds less where calls are cut, switched or never sent."
     )?;
     Ok(())
 }

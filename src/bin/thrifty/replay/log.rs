@@ -61,7 +61,7 @@ impl Record {
             Some(_) => return Err(bad("its `response` is neither an object nor null")),
             None => made_up(call.dialect, &model),
         };
-        let usage = response.some("usage").and_then(|usage| call.format().usage(usage));
+        let usage = response.some(usage_member(call.dialect)).and_then(|usage| call.format().usage(usage));
         let output =
             usage.and_then(|usage| usage.output).unwrap_or_else(|| output(&call, &response, counter));
         let (count, paired) = (counter.count(&call), is_paired(&call));
@@ -78,6 +78,12 @@ fn made_up(dialect: Dialect, model: &str) -> Doc {
         Dialect::AnthropicMessages => format!(
             r#"{{"id":"msg_0","type":"message","role":"assistant","model":{model},"content":[{{"type":"text","text":{text}}}],"stop_reason":"end_turn"}}"#
         ),
+        Dialect::OpenAiResponses => format!(
+            r#"{{"id":"resp_0","object":"response","status":"completed","model":{model},"output":[{{"type":"message","role":"assistant","status":"completed","content":[{{"type":"output_text","text":{text}}}]}}]}}"#
+        ),
+        Dialect::GeminiGenerate => format!(
+            r#"{{"modelVersion":{model},"candidates":[{{"content":{{"role":"model","parts":[{{"text":{text}}}]}},"finishReason":"STOP"}}]}}"#
+        ),
         _ => format!(
             r#"{{"id":"0","object":"chat.completion","model":{model},"choices":[{{"index":0,"message":{{"role":"assistant","content":{text}}},"finish_reason":"stop"}}]}}"#
         ),
@@ -92,6 +98,15 @@ fn output(call: &Call, response: &Doc, counter: &Counter) -> u64 {
             let content = response.some("content").unwrap_or("[]");
             vec![format!(r#"{{"role":"assistant","content":{content}}}"#)]
         }
+        Dialect::OpenAiResponses => {
+            let items = response.elements("output").unwrap_or_default();
+            items.into_iter().map(str::to_owned).collect()
+        }
+        Dialect::GeminiGenerate => {
+            let candidates = response.elements("candidates").unwrap_or_default();
+            let content = |candidate: &str| Object::parse(candidate)?.some("content").map(str::to_owned);
+            candidates.into_iter().filter_map(content).collect()
+        }
         _ => {
             let choices = response.elements("choices").unwrap_or_default();
             let message = |choice: &str| Object::parse(choice)?.some("message").map(str::to_owned);
@@ -99,13 +114,24 @@ fn output(call: &Call, response: &Doc, counter: &Counter) -> u64 {
         }
     };
     let body = format!(
-        r#"{{"model":{},"max_tokens":1,"messages":[{}]}}"#,
+        r#"{{"model":{},"max_tokens":1,{}:[{}]}}"#,
         quote(&call.model().unwrap_or_default()),
+        quote(call.format().messages_member().unwrap_or("messages")),
         messages.join(",")
     );
     let mut answer = call.clone();
     answer.doc = Doc::new(body);
     counter.count(&answer).parts.messages.iter().map(|tokens| tokens.saturating_sub(FRAME).max(1)).sum()
+}
+
+/// The member of an answer that holds its token counts.
+pub(crate) fn usage_member(dialect: Dialect) -> &'static str {
+    if dialect == Dialect::GeminiGenerate { "usageMetadata" } else { "usage" }
+}
+
+/// The member of an answer that names the model.
+pub(crate) fn model_member(dialect: Dialect) -> &'static str {
+    if dialect == Dialect::GeminiGenerate { "modelVersion" } else { "model" }
 }
 
 /// The token counts of an answer as its provider would write them.
@@ -120,6 +146,14 @@ pub(crate) fn usage_json(dialect: Dialect, usage: &Usage) -> String {
                 input.saturating_sub(read).saturating_sub(written)
             )
         }
+        Dialect::OpenAiResponses => format!(
+            r#"{{"input_tokens":{input},"input_tokens_details":{{"cached_tokens":{read}}},"output_tokens":{output},"total_tokens":{}}}"#,
+            input.saturating_add(output)
+        ),
+        Dialect::GeminiGenerate => format!(
+            r#"{{"promptTokenCount":{input},"cachedContentTokenCount":{read},"candidatesTokenCount":{output},"totalTokenCount":{}}}"#,
+            input.saturating_add(output)
+        ),
         _ => format!(
             r#"{{"prompt_tokens":{input},"completion_tokens":{output},"total_tokens":{},"prompt_tokens_details":{{"cached_tokens":{read}}}}}"#,
             input.saturating_add(output)

@@ -139,7 +139,7 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut Out) -> Ended {
             match args.budget {
                 Some(_) => "",
                 None if input::is_stdin(&args.log) => " (the default for a log from a pipe; see --budget)",
-                None => " (half of the largest prompt; see --budget)",
+                None => " (half of the largest prompt, at least 1,000; see --budget)",
             }
         )?;
         match tier.is_empty() {
@@ -173,8 +173,8 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut Out) -> Ended {
 fn tell(out: &mut Out, rows: &[Row], invalid: u64) -> Result<(), Stop> {
     writeln!(
         out,
-        "Rest: what no lever claims, so that each row adds up. Levers count tokens at full price; where the provider's \
-         own\nprompt cache would have read them at a discount, or a cut made it forget, the rest is negative."
+        "Rest: what no lever claims, so that each row adds up: a hit, a cut or another model changes what the provider's\n\
+         own prompt cache finds later on. A negative rest means that discounts were lost."
     )?;
     for row in rows.iter().filter(|row| row.over_budget > 0) {
         writeln!(

@@ -68,7 +68,7 @@ impl PromptCache {
             cached.written = steps[last].tokens.saturating_sub(cached.read);
             used.extend(hit.map(|at| steps[at].hash));
             used.extend(marks.iter().filter(|at| steps[**at].tokens >= shortest).map(|at| steps[*at].hash));
-        } else if call.dialect == Dialect::OpenAiChat {
+        } else if matches!(call.dialect, Dialect::OpenAiChat | Dialect::OpenAiResponses) {
             let long = || steps.iter().filter(|step| step.tokens >= shortest);
             let hit = long().rev().find(|step| fresh(&step.hash));
             cached.read = hit.map_or(0, |step| step.tokens.min(count.likely) / 128 * 128);

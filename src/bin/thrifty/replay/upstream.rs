@@ -16,7 +16,7 @@ use thrifty::tokens::Counter;
 use thrifty::{BoxError, Error};
 use tower::Service;
 
-use crate::replay::log::{Record, usage_json};
+use crate::replay::log::{Record, model_member, usage_json, usage_member};
 use crate::replay::pairs::is_paired;
 use crate::replay::prompt_cache::PromptCache;
 
@@ -75,13 +75,20 @@ impl Upstream {
             if call.dialect == Dialect::AnthropicMessages {
                 usage.write_short = Some(cached.written.min(input - cached.read.min(input)));
             }
-            if call.dialect != Dialect::Opaque {
-                body.set("usage", &usage_json(call.dialect, &usage))?;
+            // The other formats answer as recorded: their counts stand among the rest of the answer.
+            let writes = [
+                Dialect::OpenAiChat,
+                Dialect::AnthropicMessages,
+                Dialect::OpenAiResponses,
+                Dialect::GeminiGenerate,
+            ];
+            if writes.contains(&call.dialect) {
+                body.set(usage_member(call.dialect), &usage_json(call.dialect, &usage))?;
             }
         }
         let model = call.model().unwrap_or_default();
         if model != record.model {
-            body.set("model", &quote(&model))?;
+            body.set(model_member(call.dialect), &quote(&model))?;
         }
         Ok(reply(StatusCode::OK, body.into_bytes()))
     }
