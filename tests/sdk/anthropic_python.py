@@ -93,7 +93,7 @@ checks.stream(
 )
 TOOL = "Anthropic: use the tool."
 checks.call("messages, tool call", lambda c: plain(c, TOOL, tools=TOOLS), is_call)
-checks.stream("messages, tool call streamed", lambda c: streamed(c, TOOL, tools=TOOLS), events_are_whole)
+checks.stream("messages, tool call streamed", lambda c: streamed(c, f"{TOOL} Streamed.", tools=TOOLS), events_are_whole)
 checks.stream(
     "messages, tool call put together from a stream",
     lambda c: helper(c, "Anthropic: use the tool for the helper.", tools=TOOLS),

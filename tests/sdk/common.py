@@ -5,7 +5,8 @@ three answers have to be equal, down to their types and their order. Ids and tim
 (which of them are equal to which), since a replayed answer may be given fresh ones.
 
 Where an answer came from is told by the server's sums, and by the header `thrifty-served` of answers that are no
-streams; the two have to agree.
+streams; the two have to agree. A stored answer serves streams and documents alike, so each check asks a question of
+its own.
 """
 
 import base64

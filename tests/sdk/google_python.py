@@ -84,7 +84,7 @@ system = types.GenerateContentConfig(system_instruction="You are brief.")
 checks.call("content, plain", lambda c: plain(c, "Google, plain.", system), is_text)
 checks.stream("content, streamed", lambda c: streamed(c, "Google, streamed.", system), is_text_stream)
 checks.call("content, tool call", lambda c: plain(c, "Google: use the tool.", TOOLS), is_call)
-checks.stream("content, tool call streamed", lambda c: streamed(c, "Google: use the tool.", TOOLS), is_call_stream)
+checks.stream("content, tool call streamed", lambda c: streamed(c, "Google: use the tool, streamed.", TOOLS), is_call_stream)
 
 
 def result(c):

@@ -50,7 +50,7 @@ def ask(text):
 
 
 def served(answer):
-    answer = answer if isinstance(answer, ollama.SubscriptableBaseModel) else list(answer)
+    answer = answer if isinstance(answer, BaseModel) else list(answer)
     return SEEN[-1], answer
 
 
@@ -86,6 +86,7 @@ checks.call("chat, plain", lambda c: served(c.chat(**ask("Ollama, plain."))), is
 checks.stream("chat, streamed", lambda c: served(c.chat(stream=True, **ask("Ollama, streamed."))), is_text_stream)
 tool = ask("Ollama: use the tool.")
 checks.call("chat, tool call", lambda c: served(c.chat(tools=TOOLS, **tool)), is_call)
+tool = ask("Ollama: use the tool, streamed.")
 checks.stream("chat, tool call streamed", lambda c: served(c.chat(tools=TOOLS, stream=True, **tool)), is_call_stream)
 
 

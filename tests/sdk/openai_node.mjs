@@ -21,7 +21,8 @@ const FLAT_TOOLS = [{ type: "function", strict: true, ...FUNCTION }];
 const City = z.object({ name: z.string(), people: z.number().int(), isCapital: z.boolean() });
 
 const checks = new Checks(
-  (url) => new OpenAI({ baseURL: `${url}/v1`, apiKey: "sk-openai-node", maxRetries: 0, timeout: 30_000 }),
+  (url, defaultHeaders) =>
+    new OpenAI({ baseURL: `${url}/v1`, apiKey: "sk-openai-node", defaultHeaders, maxRetries: 0, timeout: 30_000 }),
 );
 
 const ask = (text) => ({
@@ -62,7 +63,7 @@ await checks.call(
   },
 );
 const streamed = { stream: true, stream_options: { include_usage: true } };
-await checks.call(
+await checks.stream(
   "chat, streamed",
   (c) => raw(c.chat.completions.create({ ...ask("Node, streamed."), ...streamed })),
   (a) => need(textOf(a).length > 40 && a.at(-1).usage.completion_tokens > 10, "text and usage"),
@@ -73,9 +74,9 @@ await checks.call(
   (c) => raw(c.chat.completions.create(tool)),
   (a) => isCall(a.choices[0].message.tool_calls[0].function),
 );
-await checks.call(
+await checks.stream(
   "chat, tool call streamed",
-  (c) => raw(c.chat.completions.create({ ...tool, ...streamed })),
+  (c) => raw(c.chat.completions.create({ ...ask("Node: use the tool, streamed."), tools: TOOLS, ...streamed })),
   (a) => {
     const calls = deltas(a).flatMap((delta) => delta.tool_calls ?? []);
     const text = calls.map((call) => call.function.arguments ?? "").join("");
@@ -87,7 +88,7 @@ await checks.call(
   (c) => raw(c.chat.completions.parse({ ...ask("Node: a city."), response_format: zodResponseFormat(City, "city") })),
   (a) => City.parse(a.choices[0].message.parsed),
 );
-await checks.call(
+await checks.stream(
   "chat, structured output put together from a stream",
   async (c) => {
     const request = { ...ask("Node: another city."), response_format: zodResponseFormat(City, "city") };
@@ -158,7 +159,7 @@ function whole(events) {
 }
 const pieces = (events, type) => events.filter((event) => event.type === type).map((event) => event.delta).join("");
 
-await checks.call(
+await checks.stream(
   "responses, streamed",
   (c) => raw(c.responses.create(input("Node responses, streamed.", { stream: true }))),
   (a) => {
@@ -172,9 +173,9 @@ await checks.call(
   (c) => raw(c.responses.create(input("Node responses: use the tool.", flat))),
   (a) => isCall(a.output.at(-1)),
 );
-await checks.call(
+await checks.stream(
   "responses, tool call streamed",
-  (c) => raw(c.responses.create(input("Node responses: use the tool.", { ...flat, stream: true }))),
+  (c) => raw(c.responses.create(input("Node responses: use the tool, streamed.", { ...flat, stream: true }))),
   (a) => {
     const item = whole(a).output.at(-1);
     isCall(item);

@@ -97,7 +97,7 @@ def chat(checks):
     )
     checks.stream(
         "chat, tool call streamed",
-        lambda c: streamed(c, **tool),
+        lambda c: streamed(c, messages=ask("Openai: use the tool, streamed."), tools=TOOLS),
         lambda a: is_call(a[0].choices[0].delta.tool_calls[0].function.name, arguments_of(a)),
     )
     checks.call(
@@ -176,7 +176,11 @@ def responses(checks):
         is_call(item.name, item.arguments)
         need("".join(pieces) == item.arguments, "the same arguments in pieces and as a whole")
 
-    checks.stream("responses, tool call streamed", lambda c: streamed(c, **tool), calls)
+    checks.stream(
+        "responses, tool call streamed",
+        lambda c: streamed(c, input="Openai responses: use the tool, streamed.", tools=FLAT_TOOLS),
+        calls,
+    )
     checks.call(
         "responses, structured output",
         lambda c: raw(

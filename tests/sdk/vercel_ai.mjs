@@ -23,7 +23,7 @@ const tools = {
 };
 
 const open = (url, more = {}) => createOpenAI({ baseURL: `${url}/v1`, apiKey: "sk-vercel-ai", ...more });
-const checks = new Checks((url) => Object.assign(open(url), { url }));
+const checks = new Checks((url, headers) => Object.assign(open(url, { headers }), { url }));
 
 const settings = (text, more = {}) => ({ instructions: "You are brief.", prompt: text, maxRetries: 0, ...more });
 const served = (response) => response.headers["thrifty-served"];
@@ -87,7 +87,7 @@ for (const [kind, of] of [
   const more = kind === "responses" ? { providerOptions: { openai: { store: false } } } : {};
   const city = { ...more, output: Output.object({ schema: City }) };
   await checks.call(`${kind}, plain`, (p) => whole(of(p), `Vercel ${kind}, plain.`, more), isText);
-  await checks.call(
+  await checks.stream(
     `${kind}, streamed`,
     (p) => streamed(of(p), `Vercel ${kind}, streamed.`, more),
     (a) => (isText(a), inPieces(a)),
@@ -97,9 +97,9 @@ for (const [kind, of] of [
     (p) => whole(of(p), `Vercel ${kind}: use the tool.`, { ...more, tools }),
     isCall,
   );
-  await checks.call(
+  await checks.stream(
     `${kind}, tool call streamed`,
-    (p) => streamed(of(p), `Vercel ${kind}: use the tool.`, { ...more, tools }),
+    (p) => streamed(of(p), `Vercel ${kind}: use the tool, streamed.`, { ...more, tools }),
     (a) => {
       isCall(a);
       const deltas = a.parts.filter((part) => part.type === "tool-input-delta").map((part) => part.delta);
@@ -111,7 +111,7 @@ for (const [kind, of] of [
     (p) => whole(of(p), `Vercel ${kind}: a city.`, city),
     (a) => City.parse(a.object),
   );
-  await checks.call(
+  await checks.stream(
     `${kind}, structured output streamed`,
     (p) => streamed(of(p), `Vercel ${kind}: another city.`, city),
     (a) => City.parse(a.object),
