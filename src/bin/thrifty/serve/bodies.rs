@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
-use thrifty::call::{Dialect, ReplyBody};
+use thrifty::call::{Dialect, ReplyBody, json};
 use thrifty::{BoxError, Error};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -164,9 +164,8 @@ fn event(dialect: Dialect, error: &BoxError) -> Bytes {
         Dialect::OllamaChat => format!("{body}\n"),
         Dialect::AnthropicMessages => format!("event: error\ndata: {body}\n\n"),
         Dialect::OpenAiResponses => {
-            let event = serde_json::json!({
-                "type": "error", "code": "api_error", "message": message, "param": null,
-            });
+            let message = json::quote(&message);
+            let event = format!(r#"{{"type":"error","code":"api_error","message":{message},"param":null}}"#);
             format!("event: error\ndata: {event}\n\n")
         }
         _ => format!("data: {body}\n\n"),
