@@ -146,7 +146,12 @@ checks.error(
 )
 checks.error(
     "a body without contents",
-    lambda c: c.models.generate_content(model=MODEL, contents=[types.Content(role="user", parts=[])]),
+    # The library sends no such body by itself.
+    lambda c: plain(
+        c,
+        "Google, nothing.",
+        types.GenerateContentConfig(http_options=types.HttpOptions(extra_body={"contents": []})),
+    ),
     errors.ClientError,
     "400",
     "contents",
