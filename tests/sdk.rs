@@ -31,8 +31,11 @@ impl Server {
         // Reads on after the first line, so that the server never waits for a reader.
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let address = line.split_once("http://").and_then(|(_, rest)| rest.split([',', ' ', '/']).next());
-                drop(found.send(address.map_or(Err(line.clone()), |address| Ok(format!("http://{address}")))));
+                let address =
+                    line.split_once("http://").and_then(|(_, rest)| rest.split([',', ' ', '/']).next());
+                drop(
+                    found.send(address.map_or(Err(line.clone()), |address| Ok(format!("http://{address}")))),
+                );
             }
         });
         let mut server = Self { child, url: String::new() };
