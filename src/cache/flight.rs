@@ -33,6 +33,8 @@ pub(super) struct Flights(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     map: Mutex<HashMap<FlightKey, Arc<Flight>>>,
+    /// Held by a caller that takes several places, so that two equal callers do not end up with half of them each.
+    several: Mutex<()>,
     next: AtomicU64,
 }
 
@@ -118,6 +120,16 @@ impl Flights {
         map.insert(key, flight.clone());
         drop(map);
         Role::Lead(Lead { flights: self.clone(), key, flight }, seat)
+    }
+
+    /// The same for several keys at once: of two callers with the same keys, one leads them all.
+    pub(super) fn join_or_lead_all(
+        &self,
+        keys: impl Iterator<Item = FlightKey>,
+        limits: &Limits,
+    ) -> Vec<Role> {
+        let _alone = self.0.several.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.map(|key| self.join_or_lead(key, limits)).collect()
     }
 
     /// Flights in progress.
@@ -254,6 +266,19 @@ impl Lead {
             log.frames = frames;
         });
         self.end(Ok(()));
+    }
+
+    /// Resolves once nobody has been listening to any of these for `grace`.
+    pub(super) async fn all_abandoned(leads: &[Self], grace: Duration) {
+        loop {
+            for lead in leads {
+                lead.flight.tick.closed().await;
+            }
+            tokio::time::sleep(grace).await;
+            if leads.iter().all(|lead| lead.flight.tick.is_closed()) {
+                return;
+            }
+        }
     }
 
     fn end(&self, how: Result<(), Error>) {
@@ -416,7 +441,7 @@ impl Body for FlightBody {
 }
 
 /// An error that many callers can hold: ours as it is, another one as the source of ours.
-fn shared(error: BoxError) -> Error {
+pub(super) fn shared(error: BoxError) -> Error {
     match Error::find(&*error) {
         Some(ours) => ours.clone(),
         None => Error::caused_by(

@@ -14,6 +14,7 @@ use http_body::{Body, Frame};
 use tower::ServiceExt;
 use tower_service::Service;
 
+use super::embeddings;
 use super::entry::Entry;
 use super::flight::{Lead, Recorded, Role};
 use super::key::CacheKey;
@@ -79,6 +80,11 @@ where
         let core = &self.core;
         let options = Options::among(&call.parts.extensions);
         let mode = options.map_or(CacheMode::Default, |options| options.cache);
+        if mode != CacheMode::NoStore
+            && let Some(plan) = embeddings::plan(core, &call)
+        {
+            return embeddings::serve(core, &self.inner, call, plan, mode);
+        }
         let key = match mode {
             CacheMode::NoStore => Err("no-store"),
             _ => core.keyer.key(&call, core.scope_of(options), &core.vary).map_err(|bypass| bypass.0),
@@ -339,7 +345,7 @@ impl Body for Replay {
     }
 }
 
-fn not_cached(why: &str) -> Error {
+pub(super) fn not_cached(why: &str) -> Error {
     Error::new(
         Kind::NotCached,
         format!("the answer is not in the cache ({why}) and the call allows nothing else"),

@@ -35,7 +35,7 @@
 //! ```
 
 mod anthropic;
-mod embeddings;
+pub(crate) mod embeddings;
 mod gemini;
 mod ollama;
 mod opaque;
