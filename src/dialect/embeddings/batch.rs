@@ -74,11 +74,6 @@ fn is_token_ids(elements: &[&str]) -> bool {
 }
 
 impl Inputs<'_> {
-    /// How many there are; at least one.
-    pub(crate) fn len(&self) -> usize {
-        self.raw.len()
-    }
-
     /// What `look` makes of the call for each single input, in order. All of them have the same form, so that one
     /// text is the same question whether it came alone, in a list of one, or among others.
     pub(crate) fn each<T>(&self, mut look: impl FnMut(&Call) -> Option<T>) -> Option<Vec<T>> {
