@@ -34,11 +34,13 @@ const GEMINI: &str =
 /// Picodollars for a token of text-embedding-3-small: 0.02 USD for a million.
 const RATE: u64 = 20_000;
 
+type Answer = Arc<dyn Fn(usize, &Call) -> Reply + Send + Sync>;
+
 /// What the provider does to each call: the inputs it got, and what it may answer instead of vectors.
 #[derive(Clone)]
 struct Upstream {
     seen: Arc<Mutex<Vec<Vec<String>>>>,
-    answer: Arc<dyn Fn(usize, &Call) -> Reply + Send + Sync>,
+    answer: Answer,
     pause: Duration,
 }
 
@@ -51,8 +53,12 @@ impl Upstream {
         Self { seen: Arc::default(), answer: Arc::new(answer), pause: Duration::ZERO }
     }
 
-    fn slow(mut self) -> Self {
-        self.pause = Duration::from_millis(20);
+    fn slow(self) -> Self {
+        self.pausing(Duration::from_millis(20))
+    }
+
+    fn pausing(mut self, pause: Duration) -> Self {
+        self.pause = pause;
         self
     }
 
@@ -386,8 +392,8 @@ async fn a_hundred_overlapping_batches_send_each_input_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_equal_batches_are_one_call_and_share_its_failure() {
     for fails in [false, true] {
-        let upstream =
-            Upstream::answering(move |_, call| if fails { broken(429, "{}") } else { good(call) }).slow();
+        let upstream = Upstream::answering(move |_, call| if fails { broken(429, "{}") } else { good(call) })
+            .pausing(Duration::from_millis(1_000));
         let client = upstream.through(&CacheLayer::in_memory());
         let answers = join_all((0..1_000).map(|_| {
             let client = client.clone();
@@ -543,11 +549,14 @@ async fn inputs_grow_old_and_a_purge_forgets_what_is_on_the_road() {
 #[tokio::test]
 async fn a_caller_that_leaves_pays_for_an_answer_that_is_kept() {
     let upstream = Upstream::new().slow();
-    let client = upstream.through(&CacheLayer::in_memory());
+    let layer = CacheLayer::in_memory();
+    let client = upstream.through(&layer);
     let left =
         tokio::time::timeout(Duration::from_millis(5), client.clone().oneshot(embed(&["a", "b"]))).await;
     assert!(left.is_err());
-    tokio::time::sleep(Duration::from_millis(60)).await;
+    while layer.handle().stats().stored < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let (_, receipt) = ask(&client, &embed(&["b", "a"])).await;
     assert_eq!((receipt.served, upstream.take().len()), (Served::Memory, 1));
 }

@@ -57,11 +57,10 @@ mod tests {
             let parts = apportion(total, &weights);
             prop_assert_eq!(parts.iter().sum::<u128>(), total);
             let sum: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
-            if sum > 0 {
-                for (part, weight) in parts.iter().zip(&weights) {
-                    let floor = total / sum * u128::from(*weight) + total % sum * u128::from(*weight) / sum;
-                    prop_assert!(*part == floor || *part == floor + 1);
-                }
+            prop_assume!(sum > 0);
+            for (part, weight) in parts.iter().zip(&weights) {
+                let exact = total * u128::from(*weight);
+                prop_assert!(part * sum < exact + sum && exact < part * sum + sum);
             }
         }
     }
