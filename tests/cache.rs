@@ -181,6 +181,142 @@ async fn two_credentials_never_share_an_answer_unless_they_say_so() {
 }
 
 #[tokio::test]
+async fn another_models_answer_is_not_stored_under_the_name_that_was_asked() {
+    for (answered, stored) in
+        [("gpt-5-mini-2025-08-07", true), ("gpt-5-mini", true), ("gpt-3.5-turbo", false), ("gpt-5", false)]
+    {
+        let (inner, calls) =
+            upstream(move |_| Reply::new(WHOLE.replace("gpt-5-mini-2025-08-07", answered).into()));
+        let client = cached(&CacheLayer::in_memory(), inner);
+        body(&client, ask("hi")).await;
+        body(&client, ask("hi")).await;
+        assert_eq!(calls.load(Ordering::SeqCst) == 1, stored, "gpt-5-mini answered by {answered}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_paid_for_a_caller_who_left_is_in_the_ledger() {
+    use thrifty::receipt::Ledger;
+    for call in [ask("hi"), ask_stream()] {
+        let streamed = call.wants_stream();
+        let (inner, calls) = upstream(move |_| {
+            if streamed {
+                let mut frames = stream_frames();
+                frames.insert(3, "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1000,\"completion_tokens\":100,\"total_tokens\":1100}}\n\n");
+                Reply::new(paced(frames, Duration::from_millis(10)))
+            } else {
+                Reply::new(WHOLE.into())
+            }
+        });
+        let ledger = Ledger::default();
+        let client = Stack::builder().sink(ledger.clone()).build().unwrap().layer(inner);
+        // The caller leaves before the answer, or in the middle of it.
+        let leaves = tokio::time::timeout(
+            Duration::from_millis(if streamed { 35 } else { 5 }),
+            body_of(&client, call),
+        );
+        assert!(leaves.await.is_err(), "the caller leaves early");
+        for _ in 0..100 {
+            if ledger.totals().calls == 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let totals = ledger.totals();
+        assert_eq!(
+            (totals.calls, totals.sent, calls.load(Ordering::SeqCst)),
+            (1, 1, 1),
+            "streamed: {streamed}"
+        );
+        assert_eq!(totals.billed.to_string(), "0.00045", "what was paid is lost (streamed: {streamed})");
+    }
+}
+
+async fn body_of<S>(client: &S, call: Call) -> Bytes
+where
+    S: Service<Call, Response = Reply, Error = BoxError> + Clone,
+{
+    client.clone().oneshot(call).await.unwrap().into_body().bytes().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_joiner_gets_no_cookie_and_no_request_id() {
+    let (inner, _) = upstream(|_| {
+        let mut reply = Reply::new(WHOLE.into());
+        for (name, value) in
+            [("set-cookie", "a=b"), ("x-request-id", "r1"), ("content-type", "application/json")]
+        {
+            reply.headers_mut().insert(name, value.parse().unwrap());
+        }
+        reply
+    });
+    let client = cached(&CacheLayer::in_memory(), inner);
+    let (first, second) =
+        futures_util::future::join(client.clone().oneshot(ask("hi")), client.clone().oneshot(ask("hi")))
+            .await;
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert!(first.headers().contains_key("set-cookie"), "the caller who sent it gets it all");
+    assert!(!second.headers().contains_key("set-cookie") && !second.headers().contains_key("x-request-id"));
+    assert!(second.headers().contains_key("content-type"));
+}
+
+#[tokio::test]
+async fn in_a_shared_scope_one_credentials_failure_is_not_anothers() {
+    let inner = service_fn(|call: Call| async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut reply = Reply::new(WHOLE.into());
+        if call.parts.headers["authorization"] == "Bearer bad" {
+            *reply.status_mut() = http::StatusCode::UNAUTHORIZED;
+        }
+        Ok::<_, BoxError>(reply)
+    });
+    let client = cached(&CacheLayer::builder().scope(Scope::shared("docs")).build().unwrap(), inner);
+    let send = |key| client.clone().oneshot(with_key(ask("hi"), key));
+    let (bad, good) = futures_util::future::join(send("Bearer bad"), send("Bearer good")).await;
+    assert_eq!(bad.unwrap().status(), http::StatusCode::UNAUTHORIZED);
+    assert_eq!(good.unwrap().status(), http::StatusCode::OK, "a joiner got another credential's 401");
+}
+
+#[tokio::test]
+async fn a_new_answer_takes_the_place_of_one_that_is_on_its_way() {
+    let (inner, _) = upstream(|n| Reply::new(WHOLE.replace("\"11\"", &format!("\"{n}\"")).into()));
+    let client = cached(&CacheLayer::in_memory(), inner);
+    let older = client.clone().oneshot(ask("hi"));
+    let newer = client.clone().oneshot(ask("hi").with(Options::new().cache(CacheMode::NoCache)));
+    let (older, newer) = futures_util::future::join(older, newer).await;
+    let newer = newer.unwrap().into_body().bytes().await.unwrap();
+    assert_ne!(older.unwrap().into_body().bytes().await.unwrap(), newer);
+    assert_eq!(body(&client, ask("hi")).await, newer, "the older answer was stored over the newer one");
+}
+
+#[tokio::test]
+async fn a_calls_own_time_to_live_is_obeyed_and_never_longer_than_the_layers() {
+    let clock = ManualClock::at_ms(1_795_000_000_000);
+    let layer = CacheLayer::builder().ttl(Duration::from_secs(60)).clock(clock.clone()).build().unwrap();
+    let (inner, calls) = upstream(|_| Reply::new(WHOLE.into()));
+    let client = cached(&layer, inner);
+    let with = |ttl| ask("hi").with(Options::new().ttl(ttl));
+    body(&client, with(Duration::MAX)).await;
+    clock.advance(Duration::from_secs(10));
+    body(&client, with(Duration::from_secs(5))).await;
+    assert_eq!(calls.load(Ordering::SeqCst), 2, "an answer older than the call allows was served");
+    clock.advance(Duration::from_secs(60));
+    body(&client, with(Duration::MAX)).await;
+    assert_eq!(calls.load(Ordering::SeqCst), 3, "a call lengthened the layer's time to live");
+}
+
+#[tokio::test]
+async fn a_sink_that_panics_costs_nobody_anything() {
+    use thrifty::receipt::{Ledger, Receipt};
+    let ledger = Ledger::default();
+    let (inner, _) = upstream(|_| Reply::new(WHOLE.into()));
+    let stack =
+        Stack::builder().sink(|_: &Receipt| panic!("a broken sink")).sink(ledger.clone()).build().unwrap();
+    assert_eq!(body_of(&stack.layer(inner), ask("hi")).await, WHOLE);
+    assert_eq!(ledger.totals().calls, 1);
+}
+
+#[tokio::test]
 async fn only_whole_good_answers_are_stored() {
     let cut = |to| WHOLE.replace("\"stop\"", to);
     let cases: Vec<(&str, Reply)> = vec![
@@ -360,7 +496,7 @@ async fn a_changed_policy_never_serves_what_the_old_one_asked_for() {
         let stack = Stack::builder().cache(layer.clone()).cap(CapLayer::new(cap)).build().unwrap();
         let call = Call::post(
             "https://api.openai.com/v1/chat/completions",
-            r#"{"model":"gpt-4o-mini","max_tokens":9000,"messages":[{"role":"user","content":"hi"}]}"#,
+            r#"{"model":"gpt-5-mini","max_completion_tokens":9000,"messages":[{"role":"user","content":"hi"}]}"#,
         );
         for _ in 0..2 {
             let reply = stack.layer(inner.clone()).oneshot(call.clone()).await.unwrap();

@@ -379,7 +379,7 @@ mod the_bridge {
                 async move {
                     for _ in 0..2 {
                         let sent = port.clone().oneshot(call.clone());
-                        if let Ok(done) = tokio::time::timeout(Duration::from_millis(200), sent).await {
+                        if let Ok(done) = tokio::time::timeout(Duration::from_secs(2), sent).await {
                             return done;
                         }
                     }

@@ -2,29 +2,34 @@
 //!
 //! The call runs in a task of its own into an append-only log of its frames; everybody, the caller who caused it
 //! included, only reads that log from the start. So callers may come, leave, or join in the middle of a stream: the
-//! call goes on and is paid once. A caller that leaves takes nothing with it, and one that is slow slows nobody.
+//! call goes on and is paid once. A caller that leaves takes nothing with it. One that is slow slows nobody, until a
+//! reply outgrows the bound: then the log cannot hold it all, and the slowest sets the pace for a while.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::RETRY_AFTER;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use tokio::sync::watch;
 
 use super::key::CacheKey;
+use super::policy::stored_headers;
+use super::render::{Rendered, RenderedBody, Want};
 use crate::call::{Reply, ReplyBody};
+use crate::dialect::is_event_stream;
 use crate::{BoxError, Error, Kind};
 
-/// Which calls are one flight: the same key in the same epoch. A purge begins a new epoch, so nobody who calls
-/// after it joins a flight from before.
-pub(super) type FlightKey = (CacheKey, u64);
+/// Which calls are one flight: the same key in the same epoch, wanting the same kind of answer. A purge begins a new
+/// epoch, so nobody who calls after it joins a flight from before.
+pub(super) type FlightKey = (CacheKey, u64, Want);
 
 /// All flights of a cache.
 #[derive(Clone, Default)]
@@ -55,6 +60,8 @@ struct Flight {
     log: Mutex<Log>,
     /// Ticks when the log changed. Its receivers are the callers.
     tick: watch::Sender<u64>,
+    /// True once what it brings must not be stored: it was replaced, or its answer invalidated.
+    doomed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -65,6 +72,8 @@ struct Log {
     base: usize,
     /// How far each caller has read; only kept up once the log has outgrown its bound.
     read: HashMap<u64, usize>,
+    /// Callers that lagged behind the others for too long.
+    expelled: HashSet<u64>,
     kept_bytes: usize,
     end: Option<Result<(), Error>>,
 }
@@ -88,6 +97,8 @@ pub(super) enum Role {
 
 /// A caller's place at a flight.
 pub(super) struct Seat {
+    /// True for the caller who began the flight.
+    leads: bool,
     flight: Arc<Flight>,
     tick: watch::Receiver<u64>,
     id: u64,
@@ -111,15 +122,41 @@ impl Flights {
             }
             return Role::Join(self.seat(flight));
         }
+        let (lead, seat) = self.begin(&mut map, key);
+        Role::Lead(lead, seat)
+    }
+
+    /// Begins a flight in the place of the one there may be: its callers are still served, but what it brings is not
+    /// stored, and nobody joins it any more.
+    pub(super) fn lead_anew(&self, key: FlightKey) -> (Lead, Seat) {
+        let mut map = self.map();
+        if let Some(older) = map.remove(&key) {
+            older.doomed.store(true, Ordering::SeqCst);
+        }
+        self.begin(&mut map, key)
+    }
+
+    /// What flights of this key bring is not stored, and nobody joins them any more.
+    pub(super) fn forget(&self, key: &CacheKey) {
+        self.map().retain(|(of, _, _), flight| {
+            if of == key {
+                flight.doomed.store(true, Ordering::SeqCst);
+            }
+            of != key
+        });
+    }
+
+    fn begin(&self, map: &mut HashMap<FlightKey, Arc<Flight>>, key: FlightKey) -> (Lead, Seat) {
         let flight = Arc::new(Flight {
             id: self.0.next.fetch_add(1, Ordering::Relaxed),
             log: Mutex::default(),
             tick: watch::Sender::new(0),
+            doomed: AtomicBool::new(false),
         });
-        let seat = self.seat(&flight);
+        let mut seat = self.seat(&flight);
+        seat.leads = true;
         map.insert(key, flight.clone());
-        drop(map);
-        Role::Lead(Lead { flights: self.clone(), key, flight }, seat)
+        (Lead { flights: self.clone(), key, flight }, seat)
     }
 
     /// The same for several keys at once: of two callers with the same keys, one leads them all.
@@ -141,7 +178,7 @@ impl Flights {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         let tick = flight.tick.subscribe();
         flight.log().read.insert(id, 0);
-        Seat { flight: flight.clone(), tick, id, at: 0 }
+        Seat { leads: false, flight: flight.clone(), tick, id, at: 0 }
     }
 
     /// Takes a flight off the map, unless another one took its place.
@@ -182,9 +219,15 @@ pub(super) struct Recorded {
     pub(super) body: Option<Bytes>,
     /// Lengths of the frames of a stream; `None` for a complete reply.
     pub(super) frames: Option<Arc<[u32]>>,
+    /// True if it was replaced or invalidated meanwhile.
+    pub(super) doomed: bool,
 }
 
 impl Lead {
+    pub(super) fn is_doomed(&self) -> bool {
+        self.flight.doomed.load(Ordering::SeqCst)
+    }
+
     /// Runs the call to its end. `watch` sees each frame of a stream as it passes; `store` is called with a reply
     /// that ended cleanly, before anybody learns that it ended, so that whoever calls next finds it stored.
     pub(super) async fn run<F>(
@@ -197,10 +240,8 @@ impl Lead {
         F: Future<Output = Result<Reply, BoxError>> + Send,
     {
         let flight = self.flight.clone();
-        let sent = tokio::select! {
-            sent = call => sent,
-            () = flight.abandoned(limits.orphan_grace) => return,
-        };
+        let mut abandoned = pin!(flight.abandoned(limits.orphan_grace));
+        let Some(sent) = unless(call, abandoned.as_mut()).await else { return };
         let reply = match sent {
             Ok(reply) => reply,
             Err(error) => return self.end(Err(shared(error))),
@@ -208,7 +249,11 @@ impl Lead {
         let (parts, mut body) = reply.into_parts();
         let parts = Arc::new(parts);
         if let Some(bytes) = body.complete() {
-            store(Recorded { parts: parts.clone(), body: Some(bytes.clone()), frames: None });
+            // A stream whose bytes are all at hand is still a stream, of one frame.
+            let frames = is_event_stream(&parts.headers)
+                .then(|| [u32::try_from(bytes.len()).unwrap_or(u32::MAX)].into());
+            let kept = (bytes.len() <= limits.max_bytes).then(|| bytes.clone());
+            store(Recorded { parts: parts.clone(), body: kept, frames, doomed: self.is_doomed() });
             flight.publish(|log| {
                 log.head = Some(Head { parts, stream: false });
                 log.frames.push(bytes);
@@ -218,10 +263,7 @@ impl Lead {
         flight.publish(|log| log.head = Some(Head { parts: parts.clone(), stream: true }));
         let mut bounded = false;
         loop {
-            let frame = tokio::select! {
-                frame = body.frame() => frame,
-                () = flight.abandoned(limits.orphan_grace) => return,
-            };
+            let Some(frame) = unless(body.frame(), abandoned.as_mut()).await else { return };
             match frame {
                 None => break,
                 Some(Err(error)) => return self.end(Err(shared(error))),
@@ -241,7 +283,7 @@ impl Lead {
                             self.flights.unlink(&self.key, flight.id);
                             bounded = true;
                         }
-                        flight.room(limits.max_bytes).await;
+                        flight.room(limits).await;
                     }
                 }
             }
@@ -252,15 +294,20 @@ impl Lead {
                 let lens = log.frames.iter().map(|frame| u32::try_from(frame.len()).unwrap_or(u32::MAX));
                 (lens.collect(), log.frames.concat().into())
             };
-            store(Recorded { parts, body: Some(body), frames: Some(frames) });
+            store(Recorded { parts, body: Some(body), frames: Some(frames), doomed: self.is_doomed() });
         } else {
-            store(Recorded { parts, body: None, frames: None });
+            store(Recorded { parts, body: None, frames: None, doomed: true });
         }
         self.end(Ok(()));
     }
 
     /// Answers all callers with a reply that turned out to be stored already; nothing is sent.
-    pub(super) fn answer(self, parts: http::response::Parts, frames: Vec<Bytes>, stream: bool) {
+    pub(super) fn answer(self, rendered: Rendered) {
+        let Rendered { parts, body } = rendered;
+        let (frames, stream) = match body {
+            RenderedBody::Whole(bytes) => (vec![bytes], false),
+            RenderedBody::Stream(frames) => (frames.collect(), true),
+        };
         self.flight.publish(|log| {
             log.head = Some(Head { parts: Arc::new(parts), stream });
             log.frames = frames;
@@ -314,9 +361,10 @@ impl Flight {
         }
     }
 
-    /// Lets go of what everybody has read, and waits while the slowest caller is more than `max_bytes` behind.
-    async fn room(&self, max_bytes: usize) {
-        let mut wait = Duration::from_millis(1);
+    /// Lets go of what everybody has read, and waits while the slowest caller is more than the bound behind. One that
+    /// keeps others waiting for longer than the grace time gets an error; a caller alone sets its own pace.
+    async fn room(&self, limits: Limits) {
+        let (mut wait, mut waited) = (Duration::from_millis(1), Duration::ZERO);
         loop {
             {
                 let mut log = self.log();
@@ -327,12 +375,22 @@ impl Flight {
                     log.kept_bytes -= gone.len();
                     log.base += 1;
                 }
-                if log.kept_bytes <= max_bytes {
+                if log.kept_bytes <= limits.max_bytes {
                     return;
+                }
+                if waited > limits.orphan_grace && log.read.values().any(|at| *at > slowest) {
+                    let laggards: Vec<u64> =
+                        log.read.iter().filter(|(_, at)| **at == slowest).map(|(id, _)| *id).collect();
+                    for id in laggards {
+                        log.read.remove(&id);
+                        log.expelled.insert(id);
+                    }
+                    continue;
                 }
             }
             // A reply over the bound is rare and its slowest reader sets the pace; a short sleep is plain and enough.
             tokio::time::sleep(wait).await;
+            waited += wait;
             wait = (wait * 2).min(Duration::from_millis(50));
         }
     }
@@ -348,13 +406,14 @@ impl Seat {
                 match (&log.head, &log.end) {
                     (Some(head), end) if head.stream || end.is_some() => {
                         let head = head.clone();
-                        let bytes = (!head.stream).then(|| log.frames.concat());
+                        let bytes = (!head.stream).then(|| log.frames.first().cloned().unwrap_or_default());
                         drop(log);
+                        let parts = self.parts(&head.parts);
                         let body = match bytes {
                             Some(bytes) => ReplyBody::full(bytes),
                             None => ReplyBody::stream(FlightBody::new(self)),
                         };
-                        return Ok(Reply::from_parts(http::response::Parts::clone(&head.parts), body));
+                        return Ok(Reply::from_parts(parts, body));
                     }
                     (_, Some(Err(error))) => return Err(error.clone().into()),
                     _ => {}
@@ -365,10 +424,29 @@ impl Seat {
         }
     }
 
+    /// The head as this caller may see it. Cookies, request ids and whatever else is about the one call that was sent
+    /// are for the caller who sent it.
+    fn parts(&self, parts: &http::response::Parts) -> http::response::Parts {
+        if self.leads { parts.clone() } else { joined_head(parts) }
+    }
+
+    /// The same place, with the head as it is: for a flight whose head was made here and tells of no call.
+    pub(super) fn as_leader(mut self) -> Self {
+        self.leads = true;
+        self
+    }
+
     /// The next frame: `None` while there is none yet.
     fn next(&mut self) -> Option<Option<Result<Bytes, Error>>> {
         self.tick.mark_unchanged();
         let mut log = self.flight.log();
+        if log.expelled.contains(&self.id) {
+            return Some(Some(Err(Error::new(
+                Kind::Upstream,
+                "this caller of a shared stream read far too slowly and kept the others waiting",
+                "read faster, or send the call with `no-store` to have a stream of its own",
+            ))));
+        }
         if let Some(frame) = log.frames.get(self.at) {
             let frame = frame.clone();
             self.at += 1;
@@ -440,6 +518,27 @@ impl Body for FlightBody {
     }
 }
 
+/// The head of somebody else's call.
+pub(super) fn joined_head(parts: &http::response::Parts) -> http::response::Parts {
+    let (mut own, ()) = http::Response::new(()).into_parts();
+    own.status = parts.status;
+    own.headers = stored_headers(&parts.headers);
+    if let Some(after) = parts.headers.get(RETRY_AFTER) {
+        own.headers.insert(RETRY_AFTER, after.clone());
+    }
+    own
+}
+
+/// What `work` gives, or `None` if `end` comes first.
+pub(super) async fn unless<F: Future>(work: F, mut end: Pin<&mut impl Future<Output = ()>>) -> Option<F::Output> {
+    let mut work = pin!(work);
+    std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => end.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
+
 /// An error that many callers can hold: ours as it is, another one as the source of ours.
 pub(super) fn shared(error: BoxError) -> Error {
     match Error::find(&*error) {
@@ -462,7 +561,7 @@ mod tests {
         Limits { max_callers: 10_000, max_bytes: 1 << 20, orphan_grace: Duration::from_millis(20) };
 
     fn key() -> FlightKey {
-        (CacheKey::from_bytes([7; 32]), 0)
+        (CacheKey::from_bytes([7; 32]), 0, None)
     }
 
     async fn run(lead: Lead, call: impl Future<Output = Result<Reply, BoxError>> + Send + 'static) {

@@ -118,8 +118,6 @@ mod field {
     pub(super) const QUERY: u8 = 20;
     pub(super) const HEADER: u8 = 21;
     pub(super) const VALUE: u8 = 22;
-    pub(super) const STREAM: u8 = 23;
-    pub(super) const STREAM_OPTIONS: u8 = 24;
     pub(super) const POLICY: u8 = 25;
     pub(super) const RAW: u8 = 26;
     pub(super) const SCOPE: u8 = 27;
@@ -180,12 +178,6 @@ impl Keyer {
             return Err(Bypass("not-an-object"));
         }
         canon::encode(body, excluded(call.dialect), &mut sink)?;
-        // Which kind of answer is asked for, until one entry serves both kinds.
-        sink.head(field::STREAM, usize::from(call.wants_stream()));
-        if let Some(options) = call.doc.some("stream_options") {
-            sink.head(field::STREAM_OPTIONS, 1);
-            canon::encode(options.as_bytes(), &Paths::new(&[]), &mut sink)?;
-        }
         if let Some(reason) = call.format().bypass(call) {
             return Err(Bypass(reason));
         }
@@ -201,6 +193,8 @@ impl Keyer {
         let mut sink = Sink::new(blake3::Hasher::new_keyed(&key), body.len());
         sink.raw(&[SCHEMA, canon::VERSION]);
         sink.field(field::POLICY, policy);
+        // As it stands: equal aliases must want the same kind of answer, which some formats say in the path.
+        sink.field(field::PATH, call.parts.uri.path().as_bytes());
         head(&mut sink, call, vary);
         sink.field(field::RAW, body);
         CacheKey(sink.finish())
@@ -289,8 +283,9 @@ fn head(sink: &mut Sink, call: &Call, vary: &[HeaderName]) {
     sink.field(field::DIALECT, call.dialect.name().as_bytes());
     sink.field(field::METHOD, call.parts.method.as_str().as_bytes());
     origin(sink, call);
-    sink.field(field::PATH, call.parts.uri.path().as_bytes());
-    for pair in query(call).filter(|pair| !pair.starts_with("key=")) {
+    let (path, query) = call.format().key_path(&call.parts.uri);
+    sink.field(field::PATH, path.as_bytes());
+    for pair in query.into_iter().filter(|pair| !pair.starts_with("key=")) {
         sink.field(field::QUERY, pair.as_bytes());
     }
     for name in &STEERING {

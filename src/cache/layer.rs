@@ -277,9 +277,15 @@ impl Core {
         options.and_then(|options| options.scope.as_ref()).unwrap_or(&self.scope)
     }
 
-    /// A fresh entry of the memory tier.
-    pub(super) fn remembered(&self, key: &CacheKey) -> Option<Arc<Entry>> {
-        self.tiers.get_memory(key, self.clock.now_ms())
+    /// A fresh entry of the memory tier, young enough for a call with this time to live.
+    pub(super) fn remembered(&self, key: &CacheKey, ttl: Option<Duration>) -> Option<Arc<Entry>> {
+        self.tiers.get_memory(key, self.clock.now_ms()).filter(|entry| self.is_young(entry, ttl))
+    }
+
+    /// True unless the call asks for a younger answer.
+    pub(super) fn is_young(&self, entry: &Entry, ttl: Option<Duration>) -> bool {
+        let age = self.clock.now_ms() - entry.created_ms;
+        ttl.is_none_or(|ttl| u128::try_from(age).unwrap_or(0) < ttl.as_millis())
     }
 }
 
@@ -314,17 +320,20 @@ impl CacheHandle {
         }
     }
 
-    /// Forgets the answer to this call (of embeddings, to each of its inputs), in every tier; durably so on return.
-    /// True if its key could be made.
+    /// Forgets the answer to this call (of embeddings, to each of its inputs), in every tier, durably so on return; one
+    /// on its way is not stored. True if its key could be made. The call is taken as the cache sees it, below trim, cap
+    /// and tier.
     pub async fn invalidate(&self, call: &Call) -> bool {
         if let Some(plan) = embeddings::plan(&self.core, call) {
             for key in plan.keys() {
+                self.core.flights.forget(key);
                 self.core.tiers.remove(key).await;
             }
             return true;
         }
         let scope = self.core.scope_of(Options::among(&call.parts.extensions));
         let Ok(key) = self.core.keyer.key(call, scope, &self.core.vary) else { return false };
+        self.core.flights.forget(&key);
         self.core.tiers.remove(&key).await;
         true
     }

@@ -67,6 +67,7 @@ mod key;
 mod layer;
 mod policy;
 mod recall;
+mod render;
 mod secret;
 mod service;
 mod store;

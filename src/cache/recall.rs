@@ -14,7 +14,8 @@ use tower_service::Service;
 
 use super::key::CacheKey;
 use super::layer::{CacheLayer, Core, bump};
-use super::service::{CacheFuture, note_hit, reply_of};
+use super::render::{Want, render, want};
+use super::service::{CacheFuture, note_hit};
 use crate::BoxError;
 use crate::call::{CacheMode, Call, Options, Reply};
 use crate::receipt::{Draft, Receipt, Served};
@@ -98,9 +99,11 @@ where
             }
             _ => self.policy,
         };
+        let ttl = options.and_then(|options| options.ttl);
         let alias = core.keyer.alias(&call, core.scope_of(options), &core.vary, &policy);
         if let Some(remembered) = core.aliases.get(&alias)
-            && let Some(entry) = core.remembered(&remembered.key)
+            && let Some(entry) = core.remembered(&remembered.key, ttl)
+            && let Some(rendered) = render(call.format(), &entry, remembered.want)
         {
             bump(&core.counters.memory_hits);
             if let Some(draft) = Draft::of(&call) {
@@ -109,11 +112,11 @@ where
                     note_hit(receipt, &entry, Served::Memory);
                 });
             }
-            return CacheFuture::done(Ok(reply_of(&entry)));
+            return CacheFuture::done(Ok(rendered.reply()));
         }
         let slot = Slot::default();
         call.parts.extensions.insert(slot.clone());
-        let draft = Draft::of(&call).cloned();
+        let (draft, want) = (Draft::of(&call).cloned(), want(&call));
         if let Some(draft) = &draft {
             let asked = call.model();
             draft.note(|receipt| receipt.asked = asked);
@@ -123,7 +126,7 @@ where
             let reply = sent.await.map_err(Into::into)?;
             if let Some(key) = slot.take() {
                 let facts = draft.map(|draft| draft.note(|receipt| Facts::of(receipt))).unwrap_or_default();
-                core.aliases.insert(alias, Remembered { key, facts });
+                core.aliases.insert(alias, Remembered { key, want, facts });
             }
             Ok(reply)
         })
@@ -156,6 +159,8 @@ pub(super) struct Aliases(Moka<CacheKey, Arc<Remembered>>);
 #[derive(Debug)]
 struct Remembered {
     key: CacheKey,
+    /// Equal bytes want the same kind of answer.
+    want: Want,
     facts: Facts,
 }
 

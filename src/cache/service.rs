@@ -1,6 +1,5 @@
 //! The way of a call through the cache.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -9,8 +8,6 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Body, Frame};
 use tower::ServiceExt;
 use tower_service::Service;
 
@@ -21,9 +18,10 @@ use super::key::CacheKey;
 use super::layer::{Core, bump};
 use super::policy::{storable, stored_headers};
 use super::recall::Slot;
-use crate::call::{CacheMode, Call, Detour, Options, Reply, ReplyBody};
-use crate::dialect::StreamReader;
-use crate::price::Terms;
+use super::render::{Want, render, want};
+use crate::call::{CacheMode, Call, Detour, Options, Reply};
+use crate::dialect::{Outcome, StreamReader, read};
+use crate::price::{PriceTable, Terms};
 use crate::receipt::{Draft, Served};
 use crate::{BoxError, Error, Kind};
 
@@ -106,14 +104,16 @@ where
             // A fallback's answer must not be what the next repeat gets: the model asked for may be up again.
             slot.set(call.parts.extensions.get::<Detour>().is_none().then_some(key));
         }
+        let (want, ttl) = (want(&call), options.and_then(|options| options.ttl));
         if mode != CacheMode::NoCache
-            && let Some(entry) = core.remembered(&key)
+            && let Some(entry) = core.remembered(&key, ttl)
+            && let Some(reply) = hit(&call, &entry, want, Served::Memory)
         {
             bump(&core.counters.memory_hits);
-            return CacheFuture::done(Ok(hit(&call, &entry, Served::Memory)));
+            return CacheFuture::done(Ok(reply));
         }
         let (core, inner) = (core.clone(), self.inner.clone());
-        CacheFuture::boxed(miss(core, inner, call, key, mode))
+        CacheFuture::boxed(miss(core, inner, call, key, want, mode))
     }
 }
 
@@ -123,6 +123,7 @@ async fn miss<S>(
     inner: S,
     call: Call,
     key: CacheKey,
+    want: Want,
     mode: CacheMode,
 ) -> Result<Reply, BoxError>
 where
@@ -130,46 +131,71 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
+    let ttl = Options::among(&call.parts.extensions).and_then(|options| options.ttl);
     if mode != CacheMode::NoCache
         && let Some(entry) = core.tiers.get_disk(&key, core.clock.now_ms()).await
+        && core.is_young(&entry, ttl)
+        && let Some(reply) = hit(&call, &entry, want, Served::Disk)
     {
         bump(&core.counters.disk_hits);
-        return Ok(hit(&call, &entry, Served::Disk));
+        return Ok(reply);
     }
     if mode == CacheMode::OnlyIfCached {
         return Err(not_cached("miss").into());
     }
+    if mode == CacheMode::ReadOnly {
+        // What it brings is not stored, so nobody may count on it: it shares no flight.
+        return alone(&core, inner, call).await;
+    }
     let epoch = core.epoch.load(Ordering::SeqCst);
-    let (lead, seat) = match core.flights.join_or_lead((key, epoch), &core.limits) {
+    let role = match mode {
         // A call that wants a new answer must not get that of a flight begun before it came.
-        Role::Join(_) | Role::Full if mode == CacheMode::NoCache => return alone(&core, inner, call).await,
+        CacheMode::NoCache => {
+            let (lead, seat) = core.flights.lead_anew((key, epoch, want));
+            Role::Lead(lead, seat)
+        }
+        _ => core.flights.join_or_lead((key, epoch, want), &core.limits),
+    };
+    let (lead, seat) = match role {
         Role::Full => return alone(&core, inner, call).await,
         Role::Join(seat) => {
-            let reply = seat.reply().await?;
-            bump(&core.counters.joined);
-            note(&call, |receipt| receipt.served = Served::Flight);
-            return Ok(reply);
+            let shared = core.scope_of(Options::among(&call.parts.extensions)).is_shared();
+            return match seat.reply().await {
+                // What failed for another credential need not fail for this one.
+                Ok(reply) if shared && !reply.status().is_success() => alone(&core, inner, call).await,
+                Err(_) if shared => alone(&core, inner, call).await,
+                Ok(reply) => {
+                    bump(&core.counters.joined);
+                    note(&call, |receipt| receipt.served = Served::Flight);
+                    Ok(reply)
+                }
+                Err(error) => Err(error),
+            };
         }
         Role::Lead(lead, seat) => (lead, seat),
     };
     // A flight stores before it leaves the map. So between this call's first look and its lead the answer may have
     // come; without a second look it would be paid for again.
     if mode != CacheMode::NoCache
-        && let Some(entry) = core.remembered(&key)
+        && let Some(entry) = core.remembered(&key, ttl)
+        && let Some(rendered) = render(call.format(), &entry, want)
+        && let Some(reply) = hit(&call, &entry, want, Served::Memory)
     {
         bump(&core.counters.memory_hits);
-        let (parts, _) = reply_of(&entry).into_parts();
-        lead.answer(parts, Replay::of(&entry).collect(), entry.frames.is_some());
-        return Ok(hit(&call, &entry, Served::Memory));
+        lead.answer(rendered);
+        return Ok(reply);
     }
     bump(&core.counters.misses);
     let drafted = Draft::of(&call).cloned();
-    fly(core, lead, inner, call, key, epoch, mode);
-    let reply = seat.reply().await?;
-    if let Some(draft) = drafted {
+    if let Some(draft) = &drafted {
         draft.note(|receipt| receipt.served = Served::Upstream);
     }
-    Ok(reply)
+    fly(core, lead, inner, call, key, epoch);
+    let reply = seat.reply().await;
+    if let (Some(draft), Err(_)) = (drafted, &reply) {
+        draft.note(|receipt| receipt.served = Served::Nowhere);
+    }
+    reply
 }
 
 /// One call outside any flight, neither read nor stored.
@@ -184,7 +210,7 @@ where
 }
 
 /// Runs the upstream call of a flight in a task of its own.
-fn fly<S>(core: Arc<Core>, lead: Lead, inner: S, call: Call, key: CacheKey, epoch: u64, mode: CacheMode)
+fn fly<S>(core: Arc<Core>, lead: Lead, inner: S, call: Call, key: CacheKey, epoch: u64)
 where
     S: Service<Call, Response = Reply> + Send + 'static,
     S::Error: Into<BoxError>,
@@ -195,11 +221,12 @@ where
     let filing = Filing {
         key,
         epoch,
-        read_only: mode == CacheMode::ReadOnly,
-        ttl: options.and_then(|options| options.ttl).unwrap_or(core.ttl),
+        // The layer's time to live is the longest: a call may only ask for less.
+        ttl: options.and_then(|options| options.ttl).map_or(core.ttl, |ttl| ttl.min(core.ttl)),
         asked: call.model(),
         draft: Draft::of(&call).cloned(),
     };
+    let hold = Draft::of(&call).map(Draft::hold);
     let reader: Arc<Mutex<Box<dyn StreamReader>>> = Arc::new(Mutex::new(format.stream_reader()));
     let seen = reader.clone();
     let limits = core.limits;
@@ -208,10 +235,18 @@ where
         let watch = move |frame: &[u8]| lock(&reader).push(frame);
         let store = move |recorded: Recorded| {
             let outcome = match (&recorded.body, &recorded.frames) {
-                (Some(body), None) => format.read_reply(body),
+                (Some(body), None) => read(format, &recorded.parts.headers, body),
+                (Some(body), Some(_)) if is_whole(&recorded) => read(format, &recorded.parts.headers, body),
                 _ => lock(&seen).outcome(true),
             };
+            if let Some(draft) = &filing.draft {
+                draft.note(|receipt| receipt.status = Some(recorded.parts.status.as_u16()));
+            }
+            let came = outcome.clone();
             filing.file(&core, recorded, outcome);
+            if let Some(hold) = hold {
+                hold.settle(came);
+            }
         };
         lead.run(sent, limits, watch, store).await;
     });
@@ -225,16 +260,15 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 struct Filing {
     key: CacheKey,
     epoch: u64,
-    read_only: bool,
     ttl: Duration,
     asked: Option<String>,
     draft: Option<Draft>,
 }
 
 impl Filing {
-    fn file(self, core: &Core, recorded: Recorded, outcome: crate::dialect::Outcome) {
+    fn file(self, core: &Arc<Core>, recorded: Recorded, outcome: Outcome) {
         let judged = match &recorded.body {
-            _ if self.read_only => Err("read-only"),
+            _ if recorded.doomed && recorded.body.is_some() => Err("replaced"),
             None => Err("too-large"),
             Some(_) => storable(recorded.parts.status, &recorded.parts.headers, &outcome),
         };
@@ -243,16 +277,13 @@ impl Filing {
         let judged = judged.and_then(|()| {
             if core.epoch.load(Ordering::SeqCst) == self.epoch { Ok(()) } else { Err("purged") }
         });
-        if let Some(draft) = &self.draft {
-            draft.note(|receipt| {
-                receipt.stored = judged.is_ok();
-                receipt.cache_note = judged.err();
-            });
-        }
         if let Err(why) = judged {
-            bump(&core.counters.not_stored);
-            tracing::debug!(why, "an answer was not stored");
-            return;
+            return self.refuse(core, why);
+        }
+        if let (Some(asked), Some(answered)) = (&self.asked, &outcome.model)
+            && is_another_model(&core.prices, asked, answered)
+        {
+            return self.refuse(core, "other-model");
         }
         let now = core.clock.now_ms();
         let model = outcome.model.as_deref().or(self.asked.as_deref());
@@ -273,16 +304,60 @@ impl Filing {
             table: Some(core.prices.id()),
         };
         core.tiers.put(self.key, Arc::new(entry));
+        // And once more: a purge between the look above and the store has swept before the store came.
+        if core.epoch.load(Ordering::SeqCst) != self.epoch {
+            let (swept, key) = (core.clone(), self.key);
+            tokio::spawn(async move { swept.tiers.remove(&key).await });
+            return self.refuse(core, "purged");
+        }
+        if let Some(draft) = &self.draft {
+            draft.note(|receipt| receipt.stored = true);
+        }
         bump(&core.counters.stored);
+    }
+
+    fn refuse(&self, core: &Core, why: &'static str) {
+        if let Some(draft) = &self.draft {
+            draft.note(|receipt| receipt.cache_note = Some(why));
+        }
+        bump(&core.counters.not_stored);
+        tracing::debug!(why, "an answer was not stored");
     }
 }
 
-/// The reply of a stored entry, and a line in the draft.
-pub(super) fn hit(call: &Call, entry: &Entry, served: Served) -> Reply {
+/// True if `answered` is known to be another model than `asked`, as after a silent fallback below us: its answer must
+/// not be served to whoever asks for `asked`. A dated or longer spelling of the same name is the same model, and of a
+/// name the price table does not know (a deployment's own) nothing can be said.
+pub(super) fn is_another_model(prices: &PriceTable, asked: &str, answered: &str) -> bool {
+    let plain = |name: &str| name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
+    let (asked, answered) = (plain(asked), plain(answered));
+    if asked == answered || prices.rates(&asked).is_none() {
+        return false;
+    }
+    // What follows a name in its dated spelling: `-2025-08-07`, `-20251001`, `-001`, `@20250101`, `-latest`.
+    let same = |short: &str, long: &str| {
+        long.strip_prefix(short).is_some_and(|rest| {
+            let rest = rest.trim_start_matches(['-', '@', ':', '.']);
+            rest == "latest"
+                || rest == "default"
+                || rest.bytes().all(|b| b.is_ascii_digit() || b == b'-' || b == b'v' || b == b':')
+        })
+    };
+    !(same(&asked, &answered) || same(&answered, &asked))
+}
+
+/// True if the reply came complete though it is a stream: nobody watched its frames pass.
+fn is_whole(recorded: &Recorded) -> bool {
+    recorded.frames.as_deref().is_some_and(|frames| frames.len() == 1)
+}
+
+/// The reply of a stored entry as the caller wants it, and a line in the draft; `None` where it does not tell enough.
+fn hit(call: &Call, entry: &Entry, want: Want, served: Served) -> Option<Reply> {
+    let rendered = render(call.format(), entry, want)?;
     if let Some(draft) = Draft::of(call) {
         draft.note(|receipt| note_hit(receipt, entry, served));
     }
-    reply_of(entry)
+    Some(rendered.reply())
 }
 
 pub(super) fn note_hit(receipt: &mut crate::receipt::Receipt, entry: &Entry, served: Served) {
@@ -293,56 +368,6 @@ pub(super) fn note_hit(receipt: &mut crate::receipt::Receipt, entry: &Entry, ser
     receipt.service_tier = entry.outcome.service_tier.clone();
     receipt.finish = entry.outcome.finish;
     receipt.avoided.cache = entry.cost.unwrap_or_default();
-}
-
-pub(super) fn reply_of(entry: &Entry) -> Reply {
-    let body = match &entry.frames {
-        None => ReplyBody::full(entry.body.clone()),
-        Some(_) => ReplyBody::stream(Replay::of(entry)),
-    };
-    let mut reply = Reply::new(body);
-    *reply.status_mut() = entry.status;
-    *reply.headers_mut() = entry.headers.clone();
-    reply
-}
-
-/// A stored reply, in the frames it came in; a complete one is a single frame.
-struct Replay {
-    body: Bytes,
-    frames: Option<Arc<[u32]>>,
-    at: usize,
-}
-
-impl Replay {
-    fn of(entry: &Entry) -> Self {
-        Self { body: entry.body.clone(), frames: entry.frames.clone(), at: 0 }
-    }
-}
-
-impl Iterator for Replay {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        let len = match &self.frames {
-            Some(frames) => *frames.get(self.at)? as usize,
-            None if self.at == 0 => self.body.len(),
-            None => return None,
-        };
-        self.at += 1;
-        Some(self.body.split_to(len.min(self.body.len())))
-    }
-}
-
-impl Body for Replay {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.next().map(|bytes| Ok(Frame::data(bytes))))
-    }
 }
 
 pub(super) fn not_cached(why: &str) -> Error {

@@ -28,9 +28,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 
-use super::path;
 use super::stream::SseReader;
-use super::{CapField, Format, Outcome, Prompt, StreamReader, Usage};
+use super::{CapField, Format, Outcome, Prompt, StreamReader, StreamShape, Usage, assemble, path};
 use crate::Error;
 use crate::call::{Call, Dialect, Doc, json};
 
@@ -136,6 +135,14 @@ impl Format for AnthropicMessages {
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
         Box::new(SseReader::new(reply::MessageFacts::default()))
+    }
+
+    fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
+        assemble::anthropic::to_document(stream)
+    }
+
+    fn to_stream(&self, document: &[u8], _: StreamShape) -> Option<Vec<Bytes>> {
+        assemble::anthropic::to_stream(document)
     }
 
     fn usage(&self, json: &str) -> Option<Usage> {

@@ -2,7 +2,7 @@
 //!
 //! | what | where it is read |
 //! |---|---|
-//! | model asked | `model`; Gemini's in the path |
+//! | model asked | Gemini's and Azure's in the path, else `model` |
 //! | input | `usage.prompt_tokens`, Gemini's `usageMetadata.promptTokenCount`, Ollama's `prompt_eval_count` |
 //! | output | always 0: nothing is generated |
 //! | whole reply | a vector that is not empty for each entry of `data`, `embeddings` or `embedding` |
@@ -12,6 +12,7 @@
 pub(crate) mod batch;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -21,7 +22,7 @@ use super::openai_chat::OpenAiChat;
 use super::usage::{Contradiction, count};
 use super::{CapField, Finish, Format, Outcome, Prompt, StreamReader, Usage, gemini, opaque, path};
 use crate::call::json::{self, Object};
-use crate::call::{Call, Dialect, Doc};
+use crate::call::{Call, Dialect, Doc, Element};
 use crate::{Error, Kind};
 
 /// Embeddings.
@@ -45,17 +46,38 @@ impl Format for Embeddings {
 
     fn model(&self, call: &Call) -> Option<String> {
         let path = call.parts.uri.path();
-        match gemini::model_in(path) {
-            Some(segment) => Some(path::decoded(&path[segment])),
-            None => call.doc.str("model").map(Cow::into_owned),
-        }
+        let in_path = gemini::model_in(path).or_else(|| deployment(path));
+        in_path
+            .map(|segment| path::decoded(&path[segment]))
+            .or_else(|| call.doc.str("model").map(Cow::into_owned))
     }
 
     fn set_model(&self, call: &mut Call, model: &str) -> Result<(), Error> {
-        match gemini::model_in(call.parts.uri.path()) {
-            Some(segment) => path::replace(&mut call.parts, segment, model),
-            None => call.doc.set("model", &json::quote(model)),
+        let path = call.parts.uri.path();
+        let mut doc = call.doc.clone();
+        match (gemini::model_in(path), deployment(path)) {
+            (Some(segment), _) => {
+                // Gemini wants its bodies to name the model that the path names.
+                let model = model.strip_prefix("models/").unwrap_or(model);
+                let named = json::quote(&format!("models/{model}"));
+                if doc.get("model").is_some() {
+                    doc.set("model", &named)?;
+                }
+                if doc.elements("requests").is_some() {
+                    doc.edit_elements("requests", |_, request| rename(request, &named))?;
+                }
+                path::replace(&mut call.parts, segment, model)?;
+            }
+            (None, Some(segment)) => {
+                if doc.get("model").is_some() {
+                    doc.set("model", &json::quote(model))?;
+                }
+                path::replace(&mut call.parts, segment, model)?;
+            }
+            (None, None) => doc.set("model", &json::quote(model))?,
         }
+        call.doc = doc;
+        Ok(())
     }
 
     fn wants_stream(&self, _: &Call) -> bool {
@@ -98,8 +120,22 @@ impl Format for Embeddings {
         &["user", "keep_alive"]
     }
 
-    fn bypass(&self, _: &Call) -> Option<&'static str> {
-        None
+    /// Pictures and documents can be embedded too; what is only named by its address is not in the request.
+    fn bypass(&self, call: &Call) -> Option<&'static str> {
+        let doc = &call.doc;
+        let requests = doc.elements("requests").unwrap_or_default();
+        let contents = doc
+            .object("content")
+            .into_iter()
+            .chain(requests.into_iter().filter_map(|request| Object::parse(request)?.object("content")));
+        let gemini = contents.flat_map(|content| content.elements("parts").unwrap_or_default()).any(|part| {
+            Object::parse(part)
+                .is_some_and(|part| part.some("fileData").or_else(|| part.some("file_data")).is_some())
+        });
+        let others = doc.elements("input").unwrap_or_default().into_iter().filter_map(Object::parse);
+        let by_url = gemini
+            || others.flat_map(|input| input.iter().map(|(_, value)| value).collect::<Vec<_>>()).any(is_url);
+        by_url.then_some("content-by-url")
     }
 
     fn read_reply(&self, body: &[u8]) -> Outcome {
@@ -133,6 +169,29 @@ impl Format for Embeddings {
     fn error_body(&self, status: StatusCode, kind: &str, message: &str) -> Bytes {
         OpenAiChat.error_body(status, kind, message)
     }
+}
+
+/// Where Azure keeps the name of the deployment in the path.
+fn deployment(path: &str) -> Option<Range<usize>> {
+    path::segment(path, "/openai/deployments/", '/')
+}
+
+/// One request of a batch with another model, if it names one.
+fn rename(request: &str, named: &str) -> Element {
+    let mut doc = Doc::new(request.to_owned());
+    let renamed = doc.get("model").is_some() && doc.set("model", named).is_ok();
+    match String::from_utf8(doc.into_bytes().into()) {
+        Ok(text) if renamed => Element::Replace(text),
+        _ => Element::Keep,
+    }
+}
+
+fn is_url(value: &str) -> bool {
+    let has_scheme = |text: &str, scheme: &str| {
+        text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    json::string(value)
+        .is_some_and(|text| ["http://", "https://", "gs://"].iter().any(|scheme| has_scheme(&text, scheme)))
 }
 
 /// A list of numbers, a base64 text, or an object that holds one of them.

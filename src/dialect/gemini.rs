@@ -22,14 +22,15 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::request::Parts;
+use http::{StatusCode, Uri};
 
 use self::reply::{GeminiFacts, read_usage};
+use super::openai_chat::elsewhere;
 use super::stream::{Facts, SseReader};
 use super::{
-    CapField, Finish, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, Tool,
-    ToolChoice, Usage, path,
+    CapField, Finish, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, StreamShape,
+    Tool, ToolChoice, Usage, assemble, path,
 };
 use crate::call::json::{self, Object};
 use crate::call::{Call, Dialect, Doc};
@@ -46,7 +47,7 @@ impl Format for Gemini {
 
     fn claims_path(&self, path: &str) -> bool {
         (path.ends_with(":generateContent") || path.ends_with(":streamGenerateContent"))
-            && model_in(path).is_some()
+            && (model_in(path).is_some() || endpoint_in(path).is_some())
     }
 
     fn claims_body(&self, _: &Parts, _: &Doc) -> bool {
@@ -56,6 +57,7 @@ impl Format for Gemini {
     fn model(&self, call: &Call) -> Option<String> {
         let path = call.parts.uri.path();
         model_in(path)
+            .or_else(|| endpoint_in(path))
             .map(|segment| path::decoded(&path[segment]))
             .or_else(|| call.doc.str("model").map(Cow::into_owned))
     }
@@ -64,11 +66,23 @@ impl Format for Gemini {
         let segment = model_in(call.parts.uri.path()).ok_or_else(|| {
             Error::new(Kind::NotEditable, "the path names no model", "send the call to a path of the API")
         })?;
-        path::replace(&mut call.parts, segment, model)
+        path::replace(&mut call.parts, segment, model.strip_prefix("models/").unwrap_or(model))
     }
 
     fn wants_stream(&self, call: &Call) -> bool {
         call.parts.uri.path().ends_with(":streamGenerateContent")
+    }
+
+    /// With `alt=sse` a stream says the same as a document, so both have one key. Without it the stream is one JSON
+    /// array, which is another kind of answer.
+    fn key_path<'a>(&self, uri: &'a Uri) -> (Cow<'a, str>, Vec<&'a str>) {
+        let query = uri.query().into_iter().flat_map(|query| query.split('&'));
+        match uri.path().strip_suffix(":streamGenerateContent") {
+            Some(model) if query.clone().any(|pair| pair == "alt=sse") => {
+                (format!("{model}:generateContent").into(), query.filter(|pair| *pair != "alt=sse").collect())
+            }
+            _ => (uri.path().into(), query.collect()),
+        }
     }
 
     fn prompt<'a>(&self, call: &'a Call) -> Prompt<'a> {
@@ -84,7 +98,14 @@ impl Format for Gemini {
             messages: doc.elements("contents").unwrap_or_default().into_iter().map(message).collect(),
             tools: doc.elements("tools").unwrap_or_default().into_iter().flat_map(tools).collect(),
             tool_choice: tool_choice(doc),
-            response_schema: config.some("responseSchema").or_else(|| config.some("responseJsonSchema")),
+            response_schema: [
+                "responseSchema",
+                "responseJsonSchema",
+                "response_schema",
+                "response_json_schema",
+            ]
+            .into_iter()
+            .find_map(|name| config.some(name)),
         }
     }
 
@@ -141,7 +162,8 @@ impl Format for Gemini {
     }
 
     fn choices(&self, call: &Call) -> u64 {
-        config(&call.doc).u64("candidateCount").unwrap_or(1).max(1)
+        let config = config(&call.doc);
+        config.u64("candidateCount").or_else(|| config.u64("candidate_count")).unwrap_or(1).max(1)
     }
 
     fn excluded(&self) -> &'static [&'static str] {
@@ -164,15 +186,7 @@ impl Format for Gemini {
             return Some("hosted-tool");
         }
         let mut parts = prompt.system.iter().chain(prompt.messages.iter().flat_map(|message| &message.parts));
-        let by_url = parts.any(|part| {
-            matches!(
-                part,
-                Part::Image(Image { source: Source::Url(_), .. })
-                    | Part::File(Source::Url(_))
-                    | Part::Audio(Source::Url(_))
-            )
-        });
-        by_url.then_some("content-by-url")
+        parts.find_map(elsewhere)
     }
 
     fn read_reply(&self, body: &[u8]) -> Outcome {
@@ -190,6 +204,14 @@ impl Format for Gemini {
         Box::new(SseReader::new(GeminiFacts::default()))
     }
 
+    fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
+        assemble::gemini::to_document(stream)
+    }
+
+    fn to_stream(&self, document: &[u8], _: StreamShape) -> Option<Vec<Bytes>> {
+        assemble::gemini::to_stream(document)
+    }
+
     fn usage(&self, json: &str) -> Option<Usage> {
         read_usage(&Object::parse(json)?).ok().flatten()
     }
@@ -198,6 +220,11 @@ impl Format for Gemini {
         let (code, kind, message) = (status.as_u16(), json::quote(kind), json::quote(message));
         format!(r#"{{"error":{{"code":{code},"message":{message},"status":{kind}}}}}"#).into()
     }
+}
+
+/// Where a path of Vertex names an endpoint with a tuned model. Its name is no model to choose, so it is only read.
+fn endpoint_in(path: &str) -> Option<Range<usize>> {
+    path::segment(path, "/endpoints/", ':')
 }
 
 /// Where the model stands in a path of Google's, still percent-encoded.
@@ -251,6 +278,7 @@ fn part(raw: &str) -> Part<'_> {
                     .some("response")
                     .map(|response| Part::Text(response.into()))
                     .into_iter()
+                    .chain(result.elements("parts").unwrap_or_default().into_iter().map(part_of_result))
                     .collect(),
             });
         }
@@ -277,6 +305,13 @@ fn part(raw: &str) -> Part<'_> {
     read().unwrap_or(Part::Unknown(raw))
 }
 
+/// A picture or document within a function's answer. It holds no answers itself, so depth is bounded.
+fn part_of_result(raw: &str) -> Part<'_> {
+    let nests = Object::parse(raw)
+        .is_some_and(|part| part.get("functionResponse").or_else(|| part.get("function_response")).is_some());
+    if nests { Part::Unknown(raw) } else { part(raw) }
+}
+
 fn media_type<'a>(data: &Object<'a>) -> Option<Cow<'a, str>> {
     data.str("mimeType").or_else(|| data.str("mime_type"))
 }
@@ -297,7 +332,9 @@ fn tools(raw: &str) -> Vec<Tool<'_>> {
                 raw,
                 name: function.str("name").unwrap_or_default(),
                 description: function.str("description"),
-                parameters: function.some("parameters").or_else(|| function.some("parametersJsonSchema")),
+                parameters: ["parameters", "parametersJsonSchema", "parameters_json_schema"]
+                    .into_iter()
+                    .find_map(|name| function.some(name)),
                 hosted: false,
             });
         }
@@ -305,11 +342,18 @@ fn tools(raw: &str) -> Vec<Tool<'_>> {
     all
 }
 
-fn tool_choice(doc: &Doc) -> ToolChoice<'_> {
+fn tool_choice<'a>(doc: &'a Doc) -> ToolChoice<'a> {
     let config = either(doc, "toolConfig", "tool_config").and_then(Object::parse).unwrap_or_default();
     let calling = config.object("functionCallingConfig").or_else(|| config.object("function_calling_config"));
-    match calling.and_then(|calling| calling.str("mode")).as_deref() {
-        Some("ANY") => ToolChoice::Required,
+    let calling = calling.unwrap_or_default();
+    let allowed = |calling: &Object<'a>| {
+        calling.elements("allowedFunctionNames").or_else(|| calling.elements("allowed_function_names"))
+    };
+    match calling.str("mode").as_deref() {
+        Some("ANY") => match allowed(&calling).as_deref() {
+            Some([name]) => json::string(name).map_or(ToolChoice::Required, ToolChoice::Named),
+            _ => ToolChoice::Required,
+        },
         Some("NONE") => ToolChoice::None,
         _ => ToolChoice::Auto,
     }

@@ -35,6 +35,7 @@
 //! ```
 
 mod anthropic;
+mod assemble;
 pub(crate) mod embeddings;
 mod gemini;
 mod ollama;
@@ -55,7 +56,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Request, StatusCode};
 
-pub use self::outcome::{Finish, Outcome, StreamReader};
+pub use self::outcome::{Finish, Outcome, StreamReader, is_event_stream, is_free_of_charge, read};
 pub use self::prompt::{Image, Message, Part, Prompt, Role, Source, Tool, ToolChoice};
 pub use self::usage::Usage;
 use crate::call::{Call, Dialect, Doc};
@@ -117,6 +118,12 @@ pub trait Format: fmt::Debug + Send + Sync + 'static {
     /// Members that do not change the answer and are left out of the cache key, as exact paths: names joined by
     /// `/`, `*` for each element of an array. `messages/*/content/*/cache_control` names one member of each part.
     fn excluded(&self) -> &'static [&'static str];
+
+    /// The path and the query parts by which the call is known in a cache key: those of the wire, unless a format
+    /// tells there what kind of answer is wanted.
+    fn key_path<'a>(&self, uri: &'a http::Uri) -> (std::borrow::Cow<'a, str>, Vec<&'a str>) {
+        (uri.path().into(), uri.query().into_iter().flat_map(|query| query.split('&')).collect())
+    }
 
     /// Why this call may be neither looked up nor stored nor joined, as a word for logs, if so.
     fn bypass(&self, call: &Call) -> Option<&'static str>;

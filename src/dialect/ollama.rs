@@ -21,8 +21,8 @@ use super::openai_chat::{function_tool, role};
 use super::stream::{Facts, LineReader};
 use super::usage::{Contradiction, count};
 use super::{
-    CapField, Finish, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, Tool,
-    ToolChoice, Usage,
+    CapField, Finish, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, StreamShape,
+    Tool, ToolChoice, Usage, assemble,
 };
 use crate::Error;
 use crate::call::json::{self, Object};
@@ -64,6 +64,7 @@ impl Format for Ollama {
             doc.elements("messages").unwrap_or_default().into_iter().map(message).collect();
         if let Some((raw, text)) = doc.some("prompt").and_then(|raw| Some((raw, json::string(raw)?))) {
             let mut parts = vec![Part::Text(text)];
+            parts.extend(doc.str("suffix").map(Part::Text));
             parts.extend(images(doc.elements("images")));
             messages.push(Message { raw, role: Role::User, name: None, parts, bare: true });
         }
@@ -134,6 +135,18 @@ impl Format for Ollama {
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
         Box::new(LineReader::new(OllamaFacts::default()))
+    }
+
+    fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
+        assemble::ollama::to_document(stream)
+    }
+
+    fn to_stream(&self, document: &[u8], _: StreamShape) -> Option<Vec<Bytes>> {
+        assemble::ollama::to_stream(document)
+    }
+
+    fn stream_type(&self) -> &'static str {
+        "application/x-ndjson"
     }
 
     fn usage(&self, json: &str) -> Option<Usage> {
@@ -213,7 +226,8 @@ impl OllamaFacts {
         let message = object.object("message").unwrap_or_default();
         let len = |object: &Object<'_>, name: &str| object.str(name).map_or(0, |text| text.len() as u64);
         let said = len(&message, "content") + len(object, "response");
-        self.has_content |= said > 0;
+        // `image` is what models that draw answer with.
+        self.has_content |= said > 0 || len(object, "image") > 0;
         self.text_bytes += said + len(&message, "thinking") + len(object, "thinking");
         for call in message.elements("tool_calls").unwrap_or_default() {
             self.has_content = true;

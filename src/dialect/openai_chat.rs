@@ -23,11 +23,10 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 
-use super::path;
 use super::stream::SseReader;
 use super::{
-    CapField, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, Tool, ToolChoice,
-    Usage,
+    CapField, Format, FrameFilter, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader,
+    StreamShape, Tool, ToolChoice, Usage, assemble, path,
 };
 use crate::Error;
 use crate::call::json::{self, Object};
@@ -200,6 +199,36 @@ impl Format for OpenAiChat {
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
         Box::new(SseReader::new(reply::ChatFacts::default()))
+    }
+
+    fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
+        assemble::openai_chat::to_document(stream)
+    }
+
+    fn to_stream(&self, document: &[u8], shape: StreamShape) -> Option<Vec<Bytes>> {
+        assemble::openai_chat::to_stream(document, shape)
+    }
+
+    fn stream_shape(&self, call: &Call) -> StreamShape {
+        let options = call.doc.object("stream_options").unwrap_or_default();
+        StreamShape { usage: options.bool("include_usage") == Some(true) }
+    }
+
+    fn ask_for_usage(&self, call: &mut Call) {
+        if !self.wants_stream(call) || self.stream_shape(call).usage {
+            return;
+        }
+        let mut options = Doc::new(call.doc.some("stream_options").unwrap_or("{}").to_owned());
+        // What cannot be edited stays as it is: the answer is then without usage.
+        if options.set("include_usage", "true").is_ok()
+            && let Ok(text) = std::str::from_utf8(options.bytes())
+        {
+            let _ = call.doc.set("stream_options", text);
+        }
+    }
+
+    fn hide_usage(&self) -> Option<Box<dyn FrameFilter>> {
+        Some(Box::new(assemble::hide_usage::HideUsage::new()))
     }
 
     fn usage(&self, json: &str) -> Option<Usage> {

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::Usage;
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderMap};
+
+use super::{Format, Usage};
 
 /// What a reply says: who answered, at what use, and how it ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +67,32 @@ impl Finish {
             Self::Unknown => "unknown",
         }
     }
+}
+
+/// True for an error status that says the provider did no work, so that nothing is billed. After a time-out or a bad
+/// gateway it may have done the work all the same.
+#[must_use]
+pub fn is_free_of_charge(status: StatusCode) -> bool {
+    !status.is_success() && !matches!(status.as_u16(), 408 | 499 | 502 | 504 | 520..=524)
+}
+
+/// True if these headers announce a stream of events, even where all of its bytes are at hand.
+#[must_use]
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()) else { return false };
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("text/event-stream") || kind.eq_ignore_ascii_case("application/x-ndjson")
+}
+
+/// What a reply whose bytes are all at hand says, be it a document or a stream.
+#[must_use]
+pub fn read(format: &dyn Format, headers: &HeaderMap, body: &[u8]) -> Outcome {
+    if !is_event_stream(headers) {
+        return format.read_reply(body);
+    }
+    let mut reader = format.stream_reader();
+    reader.push(body);
+    reader.outcome(true)
 }
 
 /// Reads a streamed reply on the side, while its bytes are passed on.

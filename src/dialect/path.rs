@@ -7,9 +7,10 @@ use http::request::Parts;
 
 use crate::{Error, Kind};
 
-/// Where in `path` the name stands that follows `after` and ends before `until`.
+/// Where in `path` the name stands that follows the last `after` and ends before `until`. The last, because a gateway
+/// may have the same word in its own part of the path.
 pub(super) fn segment(path: &str, after: &str, until: char) -> Option<Range<usize>> {
-    let start = path.find(after)? + after.len();
+    let start = path.rfind(after)? + after.len();
     let len = path[start..].find(until)?;
     (len > 0).then_some(start..start + len)
 }
@@ -84,6 +85,7 @@ mod tests {
         assert_eq!(decoded(&parts.uri.path()[find(&parts)]), "c/d:é");
         let at = find(&parts);
         assert!(replace(&mut parts, at, "").is_err());
+        assert_eq!(segment("/models/google/v1beta/models/m:x", "/models/", ':'), Some(29..30));
         assert_eq!(decoded("100%"), "100%");
         assert_eq!(decoded("%zz%+1"), "%zz%+1");
     }

@@ -22,7 +22,10 @@ use super::openai_chat::{
 };
 use super::stream::{Facts, SseReader, is_json, worse};
 use super::usage::{Contradiction, count};
-use super::{CapField, Finish, Format, Message, Outcome, Part, Prompt, Role, StreamReader, Tool, Usage};
+use super::{
+    CapField, Finish, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, StreamShape,
+    Tool, ToolChoice, Usage, assemble,
+};
 use crate::Error;
 use crate::call::json::{self, Object};
 use crate::call::{Call, Dialect, Doc};
@@ -42,7 +45,11 @@ impl Format for Responses {
 
     fn claims_body(&self, parts: &Parts, doc: &Doc) -> bool {
         let telling = ["max_output_tokens", "instructions", "previous_response_id"];
-        !parts.uri.path().ends_with("/input_tokens")
+        let path = parts.uri.path();
+        // Counting and compacting have the same members and are no answers; speech has an input and instructions.
+        !path.contains("/responses/")
+            && !path.contains("/audio/")
+            && doc.get("voice").is_none()
             && doc.get("input").is_some()
             && telling.iter().any(|name| doc.get(name).is_some())
     }
@@ -77,7 +84,7 @@ impl Format for Responses {
             system: doc.str("instructions").map(Part::Text).into_iter().collect(),
             messages,
             tools: doc.elements("tools").unwrap_or_default().into_iter().map(tool).collect(),
-            tool_choice: tool_choice(doc),
+            tool_choice: choice(doc),
             response_schema: doc
                 .object("text")
                 .and_then(|text| text.object("format"))
@@ -148,8 +155,14 @@ impl Format for Responses {
                 return Some(why);
             }
         }
-        if doc.object("prompt").is_some_and(|prompt| prompt.some("version").is_none()) {
-            return Some("prompt-without-version");
+        if let Some(prompt) = doc.object("prompt") {
+            if prompt.some("version").is_none() {
+                return Some("prompt-without-version");
+            }
+            let variables = prompt.object("variables").unwrap_or_default();
+            if let Some(why) = variables.iter().find_map(|(_, value)| elsewhere(&content_part(value))) {
+                return Some(why);
+            }
         }
         let prompt = self.prompt(call);
         if prompt.tools.iter().any(|tool| tool.hosted) {
@@ -160,7 +173,8 @@ impl Format for Responses {
             if kind.as_deref() == Some("item_reference") {
                 return Some("item-reference");
             }
-            message.parts.iter().find_map(elsewhere)
+            let screen = screenshot(message.raw);
+            message.parts.iter().find_map(elsewhere).or_else(|| elsewhere(&screen?))
         })
     }
 
@@ -173,6 +187,14 @@ impl Format for Responses {
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
         Box::new(SseReader::new(ResponseFacts::default()))
+    }
+
+    fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
+        assemble::responses::to_document(stream)
+    }
+
+    fn to_stream(&self, document: &[u8], _: StreamShape) -> Option<Vec<Bytes>> {
+        assemble::responses::to_stream(document)
     }
 
     fn usage(&self, json: &str) -> Option<Usage> {
@@ -230,6 +252,28 @@ fn item(raw: &str) -> Message<'_> {
             Part::Unknown(_) => unknown(),
             part => plain(Role::User, part),
         },
+    }
+}
+
+/// The picture that answers a `computer_call`.
+fn screenshot(raw: &str) -> Option<Part<'_>> {
+    let item = Object::parse(raw)?;
+    item.str("type").filter(|kind| kind == "computer_call_output")?;
+    let output = item.object("output")?;
+    let source = match (output.str("image_url"), output.str("file_id")) {
+        (Some(url), _) => Source::of_url(url),
+        (None, id) => Source::Id(id?),
+    };
+    Some(Part::Image(Image { source, detail: None }))
+}
+
+/// As in chat, but the list of allowed tools stands in the choice itself.
+fn choice(doc: &Doc) -> ToolChoice<'_> {
+    let said = doc.object("tool_choice").unwrap_or_default();
+    match (said.str("type").as_deref(), said.str("mode").as_deref()) {
+        (Some("allowed_tools"), Some("required")) => ToolChoice::Required,
+        (Some("allowed_tools"), _) => ToolChoice::Auto,
+        _ => tool_choice(doc),
     }
 }
 

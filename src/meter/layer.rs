@@ -21,6 +21,7 @@ pub(super) struct Shared {
     pub(super) sinks: Vec<Arc<dyn Sink>>,
     pub(super) prices: Arc<PriceTable>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) asks_for_usage: bool,
 }
 
 impl MeterLayer {
@@ -33,8 +34,12 @@ impl MeterLayer {
     /// Hands receipts to nobody but the reply's extensions.
     #[must_use]
     pub fn silent() -> Self {
-        let shared =
-            Shared { sinks: Vec::new(), prices: PriceTable::builtin(), clock: Arc::new(SystemClock) };
+        let shared = Shared {
+            sinks: Vec::new(),
+            prices: PriceTable::builtin(),
+            clock: Arc::new(SystemClock),
+            asks_for_usage: true,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -55,6 +60,15 @@ impl MeterLayer {
     #[must_use]
     pub fn with_prices(mut self, prices: Arc<PriceTable>) -> Self {
         Arc::make_mut(&mut self.shared).prices = prices;
+        self
+    }
+
+    /// Asks for usage in no stream whose caller did not. Default: it is asked for (OpenAI's
+    /// `stream_options.include_usage`) and hidden from the caller. A few compatible servers refuse the member; their
+    /// streams are then settled at an estimate.
+    #[must_use]
+    pub fn without_asking_for_usage(mut self) -> Self {
+        Arc::make_mut(&mut self.shared).asks_for_usage = false;
         self
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,10 +14,10 @@ use tower_service::Service;
 use super::layer::Shared;
 use super::settle::settle;
 use super::tap::Tap;
-use crate::BoxError;
 use crate::call::{Call, Doc, Options, Reply, ReplyBody};
-use crate::dialect::{Format, Outcome};
+use crate::dialect::{Format, Outcome, read};
 use crate::receipt::{Draft, Receipt, ReceiptHandle, Served, Stated};
+use crate::{BoxError, Error, Kind};
 
 /// Measures what passes through it. Forwards readiness. See the [module docs](crate::meter).
 #[derive(Clone)]
@@ -63,8 +64,18 @@ where
             ..Receipt::default()
         });
         call.parts.extensions.insert(draft.clone());
+        // Without usage in a stream nobody knows what it cost. Asking changes no answer and no cache key, and what it
+        // brings is taken out again for a caller who did not ask.
+        let hides = self.shared.asks_for_usage
+            && call.wants_stream()
+            && call.format().hide_usage().is_some()
+            && !call.format().stream_shape(&call).usage;
+        if hides {
+            call.format().ask_for_usage(&mut call);
+        }
         let open = Open {
             draft,
+            hides,
             uri: call.parts.uri.clone(),
             doc: call.doc.clone(),
             format: call.format(),
@@ -78,6 +89,8 @@ where
 /// A receipt that is not settled yet. Dropped unsettled, it settles itself as a call that got no answer.
 pub(super) struct Open {
     draft: Draft,
+    /// The caller did not ask for the usage that comes with the stream.
+    hides: bool,
     /// With `doc`, the call as it came: who was asked for is looked up only if no layer has said it. An exact
     /// repeat brings that along, and its body is then never parsed.
     uri: Uri,
@@ -111,8 +124,18 @@ impl Open {
         settle(&mut receipt, &self.shared.prices, self.doc.bytes().len() as u64, text_bytes);
         let receipt = self.handle.settle(receipt);
         for sink in &self.shared.sinks {
-            sink.receive(receipt);
+            // A sink that panics must cost neither the caller the answer nor the other sinks the receipt.
+            if catch_unwind(AssertUnwindSafe(|| sink.receive(receipt))).is_err() {
+                tracing::error!("a sink of receipts panicked");
+            }
         }
+    }
+
+    /// The caller has left; what was seen of the answer is `seen`. If the call goes on without it, the receipt waits
+    /// for what it will have cost.
+    pub(super) fn left(self, seen: Option<Outcome>) {
+        let draft = self.draft.clone();
+        draft.close_when_paid(move |came| self.close(came.or(seen), false));
     }
 
     fn model(&self) -> Option<String> {
@@ -134,12 +157,13 @@ impl Open {
         });
         match reply.body().complete() {
             Some(body) => {
-                self.close((!known).then(|| self.format.read_reply(&body)), true);
+                self.close((!known).then(|| read(self.format, reply.headers(), &body)), true);
                 reply
             }
             None => {
                 let reader = (!known).then(|| self.format.stream_reader());
-                reply.map(|body| ReplyBody::stream(Tap::new(body, reader, self)))
+                let filter = if self.hides { self.format.hide_usage() } else { None };
+                reply.map(|body| ReplyBody::stream(Tap::new(body, reader, filter, self)))
             }
         }
     }
@@ -159,7 +183,7 @@ pin_project! {
             // The caller left before there was a head.
             if let Some(open) = this.project().open.take() {
                 open.draft.note(|receipt: &mut Receipt| receipt.notes.push("the caller left before the answer came"));
-                open.close(None, false);
+                open.left(None);
             }
         }
     }
@@ -179,8 +203,11 @@ where
         Poll::Ready(match answer {
             Ok(reply) => Ok(open.answered(reply)),
             Err(error) => {
+                let error = error.into();
+                let refused = Error::find(&*error).is_some_and(|error| error.kind() != Kind::Upstream);
+                open.draft.note(|receipt| receipt.refused = refused);
                 open.close(None, false);
-                Err(error.into())
+                Err(error)
             }
         })
     }

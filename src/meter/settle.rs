@@ -1,6 +1,8 @@
 //! The sum under a receipt.
 
-use crate::dialect::Usage;
+use http::StatusCode;
+
+use crate::dialect::{Usage, is_free_of_charge};
 use crate::price::{Cost, CostState, PriceTable, Terms, Usd};
 use crate::receipt::{Receipt, Served};
 
@@ -41,10 +43,10 @@ pub fn settle(receipt: &mut Receipt, prices: &PriceTable, body_bytes: u64, text_
         last = cost(chosen, receipt.usage.as_ref());
     }
 
-    let failed = receipt.status.is_some_and(|status| !(200..300).contains(&status));
+    let status = receipt.status.and_then(|status| StatusCode::from_u16(status).ok());
+    let free = receipt.refused || (status.is_some_and(is_free_of_charge) && receipt.usage.is_none());
     match receipt.served {
-        Served::Upstream if failed && receipt.usage.is_none() => {
-            // An error reply without usage is not billed.
+        Served::Upstream | Served::Nowhere if free => {
             receipt.billed = rejected;
             receipt.state = CostState::Exact;
         }
@@ -53,8 +55,9 @@ pub fn settle(receipt: &mut Receipt, prices: &PriceTable, body_bytes: u64, text_
             receipt.state = last.state;
         }
         Served::Nowhere => {
-            receipt.billed = rejected;
-            receipt.state = CostState::Exact;
+            // It may have been sent, and the provider may have worked on it: nobody knows, and that is not 0.
+            receipt.billed = None;
+            receipt.state = last.state;
         }
         Served::Flight | Served::Memory | Served::Disk => {
             receipt.billed = rejected;
@@ -63,7 +66,7 @@ pub fn settle(receipt: &mut Receipt, prices: &PriceTable, body_bytes: u64, text_
         }
     }
 
-    if receipt.served == Served::Upstream && receipt.billed.is_none() && receipt.usage.is_none() && !failed {
+    if !receipt.served.is_free() && receipt.billed.is_none() && receipt.usage.is_none() {
         let input = receipt.tokens_after.unwrap_or(body_bytes.div_ceil(4));
         let usage = Usage::of(input, text_bytes.div_ceil(4));
         receipt.estimate = cost(chosen, Some(&usage)).usd;
@@ -184,6 +187,17 @@ mod tests {
         unknown.chosen = unknown.answered.clone();
         settle(&mut unknown, &PriceTable::builtin(), 0, 0);
         assert_eq!((unknown.billed, unknown.state), (None, CostState::Missing));
+
+        for (served, status) in [(Served::Nowhere, None), (Served::Upstream, Some(504))] {
+            let mut lost = receipt(served);
+            (lost.status, lost.usage) = (status, None);
+            settle(&mut lost, &PriceTable::builtin(), 0, 0);
+            assert_eq!((lost.billed, lost.state), (None, CostState::UsageUnknown), "{served:?} {status:?}");
+        }
+        let mut refused = receipt(Served::Nowhere);
+        (refused.refused, refused.status, refused.usage) = (true, None, None);
+        settle(&mut refused, &PriceTable::builtin(), 0, 0);
+        assert_eq!((refused.billed, refused.state), (Some(Usd::ZERO), CostState::Exact));
 
         let mut cut = receipt(Served::Upstream);
         cut.usage = None;

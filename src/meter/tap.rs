@@ -9,18 +9,26 @@ use http_body::{Body, Frame, SizeHint};
 use super::service::Open;
 use crate::BoxError;
 use crate::call::ReplyBody;
-use crate::dialect::StreamReader;
+use crate::dialect::{FrameFilter, StreamReader};
 
 /// A body whose end settles a receipt. Dropped before its end, it settles at what was seen, marked incomplete.
 pub(super) struct Tap {
     body: ReplyBody,
     reader: Option<Box<dyn StreamReader>>,
+    /// Takes out what the meter asked for and the caller did not.
+    filter: Option<Box<dyn FrameFilter>>,
     open: Option<Open>,
+    ended: bool,
 }
 
 impl Tap {
-    pub(super) fn new(body: ReplyBody, reader: Option<Box<dyn StreamReader>>, open: Open) -> Self {
-        Self { body, reader, open: Some(open) }
+    pub(super) fn new(
+        body: ReplyBody,
+        reader: Option<Box<dyn StreamReader>>,
+        filter: Option<Box<dyn FrameFilter>>,
+        open: Open,
+    ) -> Self {
+        Self { body, reader, filter, open: Some(open), ended: false }
     }
 
     fn close(&mut self, ended: bool) {
@@ -38,17 +46,40 @@ impl Body for Tap {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let (Some(data), Some(reader)) = (frame.data_ref(), &mut self.reader) {
-                    reader.push(data);
-                }
+        loop {
+            if self.ended {
+                return Poll::Ready(None);
             }
-            Some(Err(_)) => self.close(false),
-            None => self.close(true),
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => {
+                    self.close(false);
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => {
+                    self.ended = true;
+                    self.close(true);
+                    let rest =
+                        self.filter.as_mut().map(|filter| filter.rest()).filter(|rest| !rest.is_empty());
+                    return Poll::Ready(rest.map(|rest| Ok(Frame::data(rest))));
+                }
+            };
+            let data = match frame.into_data() {
+                Ok(data) => data,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            };
+            if let Some(reader) = &mut self.reader {
+                reader.push(&data);
+            }
+            let passed = match &mut self.filter {
+                Some(filter) => filter.pass(data),
+                None => data,
+            };
+            // A frame that was all hidden, or is held until its event is whole, is no frame.
+            if !passed.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(passed))));
+            }
         }
-        Poll::Ready(frame)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -58,6 +89,8 @@ impl Body for Tap {
 
 impl Drop for Tap {
     fn drop(&mut self) {
-        self.close(false);
+        if let Some(open) = self.open.take() {
+            open.left(self.reader.as_ref().map(|reader| reader.outcome(false)));
+        }
     }
 }

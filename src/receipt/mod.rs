@@ -20,7 +20,7 @@ mod lines;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::draft::{Draft, ReceiptHandle, note};
+pub use self::draft::{Draft, Hold, ReceiptHandle, note};
 pub use self::ledger::{Ledger, Totals};
 pub use self::lines::JsonLines;
 use crate::call::Dialect;
@@ -41,6 +41,8 @@ pub struct Receipt {
     pub took: Duration,
     /// Where the answer came from.
     pub served: Served,
+    /// True if thrifty itself refused the call: nothing was sent.
+    pub refused: bool,
     /// HTTP status of the answer; `None` when there was none.
     pub status: Option<u16>,
     /// How the answer ended.

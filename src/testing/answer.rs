@@ -1,16 +1,11 @@
 //! What the model "says": a pure function of the call.
 
+use super::schema::instance;
+use super::thinking::Thinking;
+use super::words::{Rng, prose};
 use crate::call::json::{self, Object};
 use crate::call::{Call, Dialect};
-
-const WORDS: [&str; 64] = [
-    "a", "the", "of", "and", "to", "in", "that", "it", "is", "for", "with", "as", "on", "each", "one", "by",
-    "river", "stone", "clock", "price", "harbour", "letter", "garden", "signal", "number", "window", "paper",
-    "winter", "engine", "market", "bridge", "copper", "keeps", "finds", "moves", "carries", "holds", "turns",
-    "counts", "answers", "follows", "grows", "meets", "opens", "small", "steady", "early", "plain", "narrow",
-    "quiet", "second", "common", "often", "seldom", "there", "again", "before", "after", "between", "under",
-    "when", "while", "because", "so",
-];
+use crate::dialect::{Part, Prompt, Role, Tool, ToolChoice};
 
 /// One answer, before it is put on the wire.
 #[derive(Clone, Debug)]
@@ -18,6 +13,7 @@ pub(super) struct Answer {
     /// A name that is the same for equal bodies: 16 hex digits.
     pub(super) id: String,
     pub(super) model: String,
+    pub(super) thinking: Option<Thinking>,
     pub(super) choices: Vec<Content>,
     pub(super) ending: Ending,
 }
@@ -39,47 +35,77 @@ pub(super) enum Ending {
 impl Answer {
     /// The answer to `call`, which has been found to be good.
     pub(super) fn to(call: &Call) -> Self {
-        let (text, seed) = last_user_message(call);
-        let choices = call.format().choices(call).clamp(1, 8);
-        let mut ending = Ending::Whole;
-        let mut contents = Vec::new();
-        for index in 0..choices {
+        let prompt = call.format().prompt(call);
+        let (text, seed) = last_user_message(&prompt);
+        let tool = tool(&prompt, &text);
+        let contents = (0..call.format().choices(call).clamp(1, 8)).map(|index| {
             let mut rng = Rng::new(&seed, index);
-            let content = match tool(call, &text) {
-                Some((name, schema)) => {
-                    Content::Tool { name, arguments: instance(schema.as_deref(), &mut rng, 0) }
-                }
-                None => match json_schema(call) {
-                    Some(schema) => Content::Text(instance(Some(schema), &mut rng, 0)),
-                    None => Content::Text(prose(&mut rng)),
+            match (tool, json_schema(call)) {
+                (Some(tool), _) => Content::Tool {
+                    name: tool.name.clone().into_owned(),
+                    arguments: instance(tool.parameters, &mut rng),
                 },
-            };
-            contents.push(content);
-        }
-        if let Some(cap) = call.format().cap(call) {
-            for content in &mut contents {
-                if content.cut(cap) {
-                    ending = Ending::Length;
-                }
+                (None, Some(schema)) => Content::Text(instance(Some(schema), &mut rng)),
+                (None, None) => Content::Text(prose(&mut rng)),
             }
-        }
-        Self {
+        });
+        let mut answer = Self {
             id: blake3::hash(call.doc.bytes()).to_hex()[..16].to_owned(),
             model: call.model().unwrap_or_default(),
-            choices: contents,
-            ending,
-        }
+            thinking: None,
+            choices: contents.collect(),
+            ending: Ending::Whole,
+        };
+        answer.fit(call, &seed);
+        answer
     }
 
-    /// Output tokens of all choices: a quarter of the bytes, rounded up.
+    /// Puts `text` in the place of what it says.
+    pub(super) fn say(&mut self, call: &Call, text: &str) {
+        let (_, seed) = last_user_message(&call.format().prompt(call));
+        self.choices = vec![Content::Text(text.to_owned())];
+        self.ending = Ending::Whole;
+        self.fit(call, &seed);
+    }
+
+    /// Cuts it at the cap. Thoughts take what the longest text leaves of it.
+    fn fit(&mut self, call: &Call, seed: &[u8; 32]) {
+        let cap = call.format().cap(call).unwrap_or(u64::MAX);
+        for content in &mut self.choices {
+            if content.cut(cap) {
+                self.ending = Ending::Length;
+            }
+        }
+        let longest = self.choices.iter().map(Content::tokens).max().unwrap_or(0);
+        self.thinking = Thinking::before(call, seed, cap.saturating_sub(longest));
+    }
+
+    /// Tokens of what is said in all choices: a quarter of the bytes, rounded up.
+    pub(super) fn said_tokens(&self) -> u64 {
+        self.choices.iter().map(Content::tokens).sum()
+    }
+
+    /// Tokens of the thoughts; 0 without any.
+    pub(super) fn thought_tokens(&self) -> u64 {
+        self.thinking.as_ref().map_or(0, |thinking| thinking.tokens)
+    }
+
+    /// All output tokens.
     pub(super) fn output_tokens(&self) -> u64 {
-        self.choices.iter().map(|content| tokens_of(content.bytes())).sum()
+        self.said_tokens() + self.thought_tokens()
     }
 }
 
 /// Tokens by the upstream's own rule: four bytes are one.
 pub(super) fn tokens_of(bytes: usize) -> u64 {
     (bytes as u64).div_ceil(4)
+}
+
+/// Cuts `text` to as many tokens, at the end of a character.
+pub(super) fn shorten(text: &mut String, tokens: u64) {
+    let room = usize::try_from(tokens.saturating_mul(4)).unwrap_or(usize::MAX);
+    let end = (0..=room.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.truncate(end.unwrap_or(0));
 }
 
 impl Content {
@@ -89,168 +115,98 @@ impl Content {
         }
     }
 
-    fn bytes(&self) -> usize {
-        match self {
+    fn tokens(&self) -> u64 {
+        tokens_of(match self {
             Self::Tool { name, arguments } => name.len() + arguments.len(),
             Self::Text(text) | Self::Refusal(text) => text.len(),
-        }
+        })
     }
 
     /// Shortens it to `cap` tokens; true if something went.
     pub(super) fn cut(&mut self, cap: u64) -> bool {
-        if tokens_of(self.bytes()) <= cap {
+        if self.tokens() <= cap {
             return false;
         }
-        let name = if let Self::Tool { name, .. } = self { name.len() } else { 0 };
-        let room = usize::try_from(cap.saturating_mul(4)).unwrap_or(usize::MAX).saturating_sub(name);
+        let name = if let Self::Tool { name, .. } = self { tokens_of(name.len()) } else { 0 };
         let (Self::Text(text) | Self::Refusal(text) | Self::Tool { arguments: text, .. }) = self;
-        let end = (0..=room.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-        text.truncate(end.unwrap_or(0));
+        shorten(text, cap.saturating_sub(name));
         true
+    }
+
+    /// Arguments of a tool call as an object, for APIs that send one. A call cut in the middle has none to show.
+    pub(super) fn arguments(&self) -> &str {
+        if Object::parse(self.text()).is_some() { self.text() } else { "{}" }
     }
 }
 
 /// Text of the last user message, and the hash the answer is drawn from. A tool result in place of text is hashed
 /// as it stands.
-fn last_user_message(call: &Call) -> (String, [u8; 32]) {
-    let messages = call.doc.elements("messages").unwrap_or_default();
-    let last_is_result = messages
-        .last()
-        .and_then(|raw| Object::parse(raw))
-        .is_some_and(|message| message.str("role").is_some_and(|role| role == "tool" || role == "function"));
-    let last = messages.iter().rev().find_map(|raw| {
-        let message = Object::parse(raw)?;
-        (message.str("role")? == "user").then_some((*raw, message))
-    });
-    let (raw, text) = match last {
-        Some((raw, message)) if !last_is_result => (raw, text_of(&message)),
-        _ => (messages.last().copied().unwrap_or_default(), String::new()),
-    };
+fn last_user_message(prompt: &Prompt<'_>) -> (String, [u8; 32]) {
+    let last = prompt.messages.last();
+    let user = prompt
+        .messages
+        .iter()
+        .rfind(|message| message.role == Role::User)
+        .filter(|_| last.is_some_and(|last| !matches!(last.role, Role::Tool | Role::Function)));
+    let raw = user.or(last).map_or("", |message| message.raw);
+    let text: String = user
+        .into_iter()
+        .flat_map(|message| &message.parts)
+        .filter_map(|part| if let Part::Text(text) = part { Some(text.as_ref()) } else { None })
+        .collect();
     let seed = if text.is_empty() { raw } else { &text };
     let seed = *blake3::hash(seed.as_bytes()).as_bytes();
     (text, seed)
 }
 
-fn text_of(message: &Object<'_>) -> String {
-    if let Some(text) = message.str("content") {
-        return text.into_owned();
-    }
-    let mut all = String::new();
-    for part in message.elements("content").unwrap_or_default() {
-        if let Some(text) =
-            Object::parse(part).and_then(|part| part.str("text").map(|text| text.into_owned()))
-        {
-            all.push_str(&text);
-        }
-    }
-    all
-}
-
-/// Name and parameter schema of the tool to use, if one is offered and the user asks for it.
-fn tool(call: &Call, text: &str) -> Option<(String, Option<String>)> {
-    if !text.to_ascii_lowercase().contains("use the tool")
-        || call.doc.str("tool_choice").as_deref() == Some("none")
-    {
-        return None;
-    }
-    let first = Object::parse(call.doc.elements("tools")?.first()?)?;
-    let (tool, schema) = match call.dialect {
-        Dialect::AnthropicMessages => (first, "input_schema"),
-        _ => (first.object("function")?, "parameters"),
-    };
-    Some((tool.str("name")?.into_owned(), tool.some(schema).map(str::to_owned)))
+/// The tool to use, if one is offered and the user asks for it.
+fn tool<'a, 'b>(prompt: &'b Prompt<'a>, text: &str) -> Option<&'b Tool<'a>> {
+    let wanted = text.to_ascii_lowercase().contains("use the tool") && prompt.tool_choice != ToolChoice::None;
+    prompt.tools.iter().find(|tool| wanted && !tool.hosted && !tool.name.is_empty())
 }
 
 /// The schema of the demanded answer format; `{}` when any JSON object will do.
 fn json_schema(call: &Call) -> Option<&str> {
-    let format = Object::parse(call.doc.some("response_format")?)?;
-    match format.str("type")?.as_ref() {
-        "json_object" => Some("{}"),
-        "json_schema" => Object::parse(format.get("json_schema")?)?.get("schema"),
+    let of = |format: Object<'_>| -> Option<bool> {
+        match format.str("type")?.as_ref() {
+            "json_object" => Some(false),
+            "json_schema" => Some(true),
+            _ => None,
+        }
+    };
+    let doc = &call.doc;
+    match call.dialect {
+        Dialect::OpenAiChat => {
+            let format = Object::parse(doc.some("response_format")?)?;
+            let has_schema = of(format.clone())?;
+            if has_schema { Object::parse(format.get("json_schema")?)?.get("schema") } else { Some("{}") }
+        }
+        Dialect::OpenAiResponses => {
+            let format = Object::parse(Object::parse(doc.some("text")?)?.some("format")?)?;
+            if of(format.clone())? { format.get("schema") } else { Some("{}") }
+        }
+        Dialect::AnthropicMessages => {
+            let format = Object::parse(Object::parse(doc.some("output_config")?)?.some("format")?)?;
+            format.get("schema")
+        }
+        Dialect::GeminiGenerate => {
+            let config = Object::parse(doc.some("generationConfig")?)?;
+            let either = |camel, snake| config.some(camel).or_else(|| config.some(snake));
+            let kind = either("responseMimeType", "response_mime_type").and_then(json::string);
+            kind.filter(|kind| kind == "application/json")?;
+            either("responseJsonSchema", "response_json_schema")
+                .or_else(|| either("responseSchema", "response_schema"))
+                .or(Some("{}"))
+        }
+        Dialect::OllamaChat => {
+            let format = doc.some("format")?;
+            match json::string(format).as_deref() {
+                Some("json") => Some("{}"),
+                Some(_) => None,
+                None => Some(format),
+            }
+        }
         _ => None,
-    }
-}
-
-/// Some JSON that fits the common part of a JSON schema: types, properties, items, enums.
-fn instance(schema: Option<&str>, rng: &mut Rng, depth: usize) -> String {
-    let words = |rng: &mut Rng| format!("\"{} {}\"", rng.word(), rng.word());
-    let Some(schema) = schema.and_then(Object::parse).filter(|_| depth < 16) else { return words(rng) };
-    if let Some(first) =
-        schema.elements("enum").and_then(|values| values.first().map(|text| (*text).to_owned()))
-    {
-        return first;
-    }
-    match schema.str("type").as_deref() {
-        Some("integer" | "number") => (rng.next() % 100).to_string(),
-        Some("boolean") => (rng.next().is_multiple_of(2)).to_string(),
-        Some("null") => "null".to_owned(),
-        Some("array") => format!("[{}]", instance(schema.get("items"), rng, depth + 1)),
-        Some("string") => words(rng),
-        _ if schema.get("properties").is_none() && depth > 0 => words(rng),
-        _ => {
-            let mut out = String::from("{");
-            let properties = schema.object("properties").unwrap_or_default();
-            for (name, schema) in properties.iter() {
-                if out.len() > 1 {
-                    out.push(',');
-                }
-                out.push_str(&json::quote(name));
-                out.push(':');
-                out.push_str(&instance(Some(schema), rng, depth + 1));
-            }
-            if properties.is_empty() {
-                out.push_str("\"answer\":");
-                out.push_str(&words(rng));
-            }
-            out.push('}');
-            out
-        }
-    }
-}
-
-/// 40 to 240 words.
-fn prose(rng: &mut Rng) -> String {
-    let words = 40 + rng.next() % 201;
-    let mut text = String::new();
-    let mut start = true;
-    for i in 0..words {
-        let word = rng.word();
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        if start {
-            text.push_str(&word[..1].to_ascii_uppercase());
-            text.push_str(&word[1..]);
-        } else {
-            text.push_str(word);
-        }
-        start = i + 1 == words || rng.next().is_multiple_of(12);
-        if start {
-            text.push('.');
-        }
-    }
-    text
-}
-
-/// Numbers drawn from a hash: the same on every machine, for ever.
-struct Rng(blake3::OutputReader);
-
-impl Rng {
-    fn new(seed: &[u8; 32], index: u64) -> Self {
-        let mut hasher = blake3::Hasher::new_keyed(seed);
-        hasher.update(&index.to_le_bytes());
-        Self(hasher.finalize_xof())
-    }
-
-    fn next(&mut self) -> u64 {
-        let mut bytes = [0; 8];
-        self.0.fill(&mut bytes);
-        u64::from_le_bytes(bytes)
-    }
-
-    fn word(&mut self) -> &'static str {
-        let at = usize::try_from(self.next() % WORDS.len() as u64).unwrap_or_default();
-        WORDS[at]
     }
 }
 

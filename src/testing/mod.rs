@@ -1,9 +1,18 @@
 //! The embedded upstream: a provider that runs inside the program, for tests, examples and the demo.
 //!
 //! Trying a stack against a real provider costs money, needs a key and never gives the same answer twice.
-//! [`Upstream`] speaks OpenAI chat completions and Anthropic Messages as the real ones do: whole answers and
-//! streams, tool calls, usage, a prompt cache, errors. It answers equal calls with equal bytes, counts what it was
-//! asked, and can be told to misbehave.
+//! [`Upstream`] speaks as the real ones do: whole answers and streams, tool calls, thoughts, usage, a prompt cache,
+//! errors. It answers equal calls with equal bytes, counts what it was asked, and can be told to misbehave. Behind an
+//! HTTP server ([`FromHttp`](crate::edge::FromHttp)) the official clients take it for their own provider.
+//!
+//! | API | paths |
+//! |---|---|
+//! | OpenAI | `/chat/completions`, `/responses`, `/responses/input_tokens`, `/embeddings`, `/models`, `/models/{id}` |
+//! | Anthropic | `/messages`, `/messages/count_tokens`, `/models`, `/models/{id}` |
+//! | Gemini | `:generateContent`, `:streamGenerateContent`, `:countTokens`, `:embedContent`, `:batchEmbedContents`, `/v1beta/models`, `/v1beta/models/{id}` |
+//! | Ollama | `/api/chat`, `/api/generate`, `/api/embed`, `/api/embeddings`, `/api/tags`, `/api/show`, `/api/ps`, `/api/version` |
+//!
+//! It keeps no answers: `store` and `previous_response_id` of Responses are said again, and that is all.
 //!
 //! Needs the feature `test-util`.
 //!
@@ -41,13 +50,22 @@
 
 mod answer;
 mod anthropic;
+mod embeddings;
 mod frames;
+mod gemini;
+mod ollama;
 mod openai;
 mod prompt_cache;
+mod render;
+mod responses;
+mod route;
+mod schema;
 mod script;
 #[cfg(test)]
 mod tests;
+mod thinking;
 mod upstream;
+mod words;
 
 pub use self::script::Scripted;
 pub use self::upstream::{Seen, Upstream};

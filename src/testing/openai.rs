@@ -5,7 +5,7 @@ use super::prompt_cache::Input;
 use crate::call::json::quote;
 
 /// Every answer claims to come from this second, so that equal calls get equal bytes.
-const CREATED: u64 = 1_795_000_000;
+pub(super) const CREATED: u64 = 1_795_000_000;
 
 pub(super) fn body(answer: &Answer, input: &Input) -> String {
     let mut choices = String::new();
@@ -36,7 +36,7 @@ pub(super) fn body(answer: &Answer, input: &Input) -> String {
     )
 }
 
-/// The events of a stream, without the end marker.
+/// The events of a stream.
 pub(super) fn events(answer: &Answer, input: &Input, include_usage: bool) -> Vec<String> {
     let null = if include_usage { r#","usage":null"# } else { "" };
     let chunk = |index: usize, delta: &str, finish: &str| {
@@ -73,11 +73,9 @@ pub(super) fn events(answer: &Answer, input: &Input, include_usage: bool) -> Vec
     if include_usage {
         events.push(event(answer, "[]", &format!(r#","usage":{}"#, usage(answer, input))));
     }
+    events.push("data: [DONE]\n\n".to_owned());
     events
 }
-
-/// What ends a stream.
-pub(super) const DONE: &str = "data: [DONE]\n\n";
 
 fn event(answer: &Answer, choices: &str, usage: &str) -> String {
     format!(
@@ -99,9 +97,10 @@ fn finish(content: &Content, ending: Ending) -> &'static str {
 fn usage(answer: &Answer, input: &Input) -> String {
     let (prompt, output) = (input.total, answer.output_tokens());
     format!(
-        r#"{{"prompt_tokens":{prompt},"completion_tokens":{output},"total_tokens":{total},"prompt_tokens_details":{{"cached_tokens":{read},"audio_tokens":0}},"completion_tokens_details":{{"reasoning_tokens":0,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}}"#,
+        r#"{{"prompt_tokens":{prompt},"completion_tokens":{output},"total_tokens":{total},"prompt_tokens_details":{{"cached_tokens":{read},"audio_tokens":0}},"completion_tokens_details":{{"reasoning_tokens":{reasoning},"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}}"#,
         total = prompt + output,
         read = input.read,
+        reasoning = answer.thought_tokens(),
     )
 }
 
@@ -120,4 +119,26 @@ pub(super) fn pieces(text: &str) -> Vec<&str> {
         pieces.push(&text[from..]);
     }
     pieces
+}
+
+/// Models that are listed; calls may name any.
+pub(super) const MODELS: [&str; 7] = [
+    "gpt-6-luna",
+    "gpt-5",
+    "gpt-5-mini",
+    "gpt-4o",
+    "gpt-4o-mini",
+    "text-embedding-3-large",
+    "text-embedding-3-small",
+];
+
+/// The answer to `GET /v1/models`.
+pub(super) fn models() -> String {
+    let models: Vec<_> = MODELS.iter().map(|id| model(id)).collect();
+    format!(r#"{{"object":"list","data":[{}]}}"#, models.join(","))
+}
+
+/// One of them.
+pub(super) fn model(id: &str) -> String {
+    format!(r#"{{"id":{},"object":"model","created":{CREATED},"owned_by":"embedded"}}"#, quote(id))
 }

@@ -80,21 +80,22 @@ impl PromptCache {
 
 /// The places where a prefix of `call` can end, shortest first, and the tokens of the whole prompt.
 fn steps(call: &Call) -> (u64, Vec<Step>) {
-    let raw = call.doc.elements("messages").unwrap_or_default();
+    let raw: Vec<_> = call.format().prompt(call).messages.iter().map(|message| message.raw).collect();
     let count = tokens::count(call);
     let (front, messages, total) = if count.parts.messages.len() == raw.len() {
         let parts = &count.parts;
         (parts.system + parts.tools + parts.response_format, parts.messages.clone(), count.likely)
     } else {
         // The counter could not look into it: the upstream's own rule.
-        let front = ["system", "tools"].map(|name| tokens_of(call.doc.get(name).map_or(0, str::len)));
+        let front = ["system", "instructions", "systemInstruction", "tools"]
+            .map(|name| tokens_of(call.doc.get(name).map_or(0, str::len)));
         let messages: Vec<u64> = raw.iter().map(|message| tokens_of(message.len())).collect();
         let front = front.iter().sum();
         (front, messages.clone(), front + messages.iter().sum::<u64>())
     };
 
     let mut hasher = blake3::Hasher::new();
-    for name in ["authorization", "x-api-key", "api-key"] {
+    for name in ["authorization", "x-api-key", "api-key", "x-goog-api-key"] {
         feed(&mut hasher, call.parts.headers.get(name).map_or(&[], |value| value.as_bytes()));
     }
     feed(&mut hasher, call.model().unwrap_or_default().as_bytes());
@@ -109,6 +110,11 @@ fn steps(call: &Call) -> (u64, Vec<Step>) {
             }
         }
         None => feed(&mut hasher, call.doc.str("system").unwrap_or_default().as_bytes()),
+    }
+    for name in ["instructions", "systemInstruction"] {
+        if let Some(text) = call.doc.get(name) {
+            feed(&mut hasher, text.as_bytes());
+        }
     }
     let mut tokens = front;
     let mut steps = vec![Step { hash: *hasher.finalize().as_bytes(), tokens, mark }];

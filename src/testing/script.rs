@@ -69,6 +69,12 @@ impl Scripted {
             .header("retry-after-ms", "1")
     }
 
+    /// Status 401: the credential is not known.
+    #[must_use]
+    pub fn unauthorized() -> Self {
+        Self::error(StatusCode::UNAUTHORIZED, "authentication_error", "the key is not known")
+    }
+
     /// Status 429 because the account is empty: a retry will not help.
     #[must_use]
     pub fn out_of_quota() -> Self {

@@ -9,30 +9,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Method, Response, StatusCode};
+use http::header::HeaderValue;
+use http::{Response, StatusCode};
 use tower_service::Service;
 
 use super::answer::{Answer, Content, Ending};
-use super::frames::Frames;
-use super::prompt_cache::{Input, PromptCache};
+use super::prompt_cache::PromptCache;
+use super::render::{JSON, Manner, answered, document, reply, usage};
+use super::route::{Refusal, Task, bad, check, error_body, look_up, speaker};
 use super::script::{Scripted, What};
-use super::{anthropic, openai};
+use super::{embeddings, ollama};
 use crate::call::{Call, Dialect, Reply, ReplyBody};
 use crate::dialect::Usage;
 use crate::{BoxError, Error, Kind};
 
 /// A provider inside the program. Clones share their state.
 ///
-/// Knows OpenAI chat completions and Anthropic Messages; any other path is answered with status 404. The text of an
-/// answer follows from the last user message alone: 40 to 240 words, or JSON where a format is demanded, or a call
-/// of the first tool when tools are offered and the message holds the words `use the tool`. A cap cuts it. Input
-/// tokens are those of [`tokens::count`](crate::tokens::count), output tokens a quarter of the bytes. Prefixes of
-/// 1,024 tokens and more are remembered per credential and model and reported as cached when they come again; with
-/// Anthropic only where the request marks them.
+/// The text of an answer follows from the last user message alone: 40 to 240 words, or JSON where a format is
+/// demanded, or a call of the first tool when tools are offered and the message holds the words `use the tool`. A cap
+/// cuts it. Input tokens are those of [`tokens::count`](crate::tokens::count), output tokens a quarter of the bytes.
+/// Thoughts are billed where a model has them, in what the text leaves of the cap. Prefixes of 1,024 tokens and more
+/// are remembered per credential and model and reported as cached when they come again; with Anthropic only where the
+/// request marks them.
 ///
-/// See the [module docs](crate::testing).
+/// A path of no API is answered with status 404. See the [module docs](crate::testing).
 #[derive(Clone)]
 pub struct Upstream {
     state: Arc<State>,
@@ -158,11 +158,8 @@ impl Upstream {
     #[must_use]
     pub fn answer(&self, call: &Call) -> Reply {
         self.respond(call, None).unwrap_or_else(|failure| {
-            let body = call.format().error_body(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "overloaded_error",
-                &failure.to_string(),
-            );
+            let message = failure.to_string();
+            let body = error_body(call, StatusCode::SERVICE_UNAVAILABLE, "overloaded_error", &message);
             reply(StatusCode::SERVICE_UNAVAILABLE, "application/json", ReplyBody::full(body))
         })
     }
@@ -190,6 +187,8 @@ impl Upstream {
         let mut reply = result?;
         let id = format!("req_{number}");
         if let Ok(id) = HeaderValue::try_from(id) {
+            // Anthropic's clients look for the shorter name.
+            reply.headers_mut().insert("request-id", id.clone());
             reply.headers_mut().insert("x-request-id", id);
         }
         for (name, value) in &scripted.headers {
@@ -216,7 +215,7 @@ impl Upstream {
             What::Error { status, kind, message, code } => {
                 let body = match code {
                     // OpenAI's clients look for the code.
-                    Some(code) if call.dialect != Dialect::AnthropicMessages => format!(
+                    Some(code) if speaks_openai(call) => format!(
                         r#"{{"error":{{"message":"{message}","type":"{kind}","param":null,"code":"{code}"}}}}"#
                     )
                     .into(),
@@ -229,26 +228,44 @@ impl Upstream {
             }
             _ => {}
         }
-        if let Err((status, kind, message)) = check(call) {
-            return (
-                Ok(reply(status, JSON, ReplyBody::full(error_body(call, status, kind, &message)))),
-                None,
-            );
+        let manner = Manner { what: &scripted.what, gap: self.gap, guard };
+        match self.work(call, scripted, manner) {
+            Ok((reply, usage)) => (Ok(reply), usage),
+            Err((status, kind, message)) => {
+                let body = error_body(call, status, kind, &message);
+                (Ok(reply(status, JSON, ReplyBody::full(body))), None)
+            }
         }
+    }
 
-        let mut answer = Answer::to(call);
+    fn work(
+        &self,
+        call: &Call,
+        scripted: &Scripted,
+        manner: Manner<'_>,
+    ) -> Result<(Reply, Option<Usage>), Refusal> {
+        let task = check(call)?;
+        let dialect = match task {
+            Task::Generate(dialect) => dialect,
+            Task::Embed => {
+                let (body, tokens) = embeddings::body(call).map_err(|message| bad(&message))?;
+                return Ok((document(call, body, manner), Some(Usage::of(tokens, 0))));
+            }
+            _ => return Ok((document(call, look_up(call, &task)?, manner), None)),
+        };
+        let mut call = call.clone();
+        call.dialect = dialect;
+        if let Some(body) = Some(&call).filter(|_| dialect == Dialect::OllamaChat).and_then(ollama::load) {
+            return Ok((document(&call, body, manner), None));
+        }
+        let mut answer = Answer::to(&call);
         if let Some(model) = &scripted.model {
             answer.model.clone_from(model);
         }
         match &scripted.what {
-            What::Text(text) => {
-                let mut content = Content::Text(text.clone());
-                let cut = call.format().cap(call).is_some_and(|cap| content.cut(cap));
-                answer.ending = if cut { Ending::Length } else { Ending::Whole };
-                answer.choices = vec![content];
-            }
+            What::Text(text) => answer.say(&call, text),
             What::Truncated => {
-                let half = answer.output_tokens() / 2;
+                let half = answer.said_tokens() / 2;
                 answer.choices.truncate(1);
                 for content in &mut answer.choices {
                     content.cut(half);
@@ -262,9 +279,9 @@ impl Upstream {
             What::Filtered => answer.ending = Ending::Filtered,
             _ => {}
         }
-        let input = self.inner().prompts.read(call);
-        let reply = render(call, &answer, &input, &scripted.what, self.gap, guard);
-        (Ok(reply), Some(usage(call, &answer, &input)))
+        let input = self.inner().prompts.read(&call);
+        let usage = usage(&call, &answer, &input);
+        Ok((answered(&call, &answer, &input, manner), Some(usage)))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -272,7 +289,9 @@ impl Upstream {
     }
 }
 
-const JSON: &str = "application/json";
+fn speaks_openai(call: &Call) -> bool {
+    matches!(speaker(call), Dialect::OpenAiChat | Dialect::OpenAiResponses)
+}
 
 impl Default for Upstream {
     fn default() -> Self {
@@ -327,113 +346,4 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
     }
-}
-
-fn reply(status: StatusCode, content_type: &'static str, body: ReplyBody) -> Reply {
-    let mut reply = Response::new(body);
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    reply
-}
-
-fn error_body(call: &Call, status: StatusCode, kind: &str, message: &str) -> Bytes {
-    // OpenAI's shape is what most clients can read. A body that cannot be read makes a call opaque; its path still
-    // tells whose error it gets.
-    let path = call.parts.uri.path();
-    let anthropic = Dialect::AnthropicMessages.format().claims_path(path);
-    let dialect = if anthropic { Dialect::AnthropicMessages } else { Dialect::OpenAiChat };
-    dialect.format().error_body(status, kind, message)
-}
-
-/// What a provider checks before it answers.
-fn check(call: &Call) -> Result<(), (StatusCode, &'static str, String)> {
-    let path = call.parts.uri.path();
-    let spoken = [Dialect::OpenAiChat, Dialect::AnthropicMessages];
-    let known = spoken.iter().any(|dialect| dialect.format().claims_path(path));
-    if !known {
-        return Err((StatusCode::NOT_FOUND, "not_found_error", format!("no such path: {path}")));
-    }
-    let bad = |message: &str| (StatusCode::BAD_REQUEST, "invalid_request_error", message.to_owned());
-    if call.parts.method != Method::POST {
-        return Err((StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", "use POST".to_owned()));
-    }
-    if call.doc.trouble().is_some() {
-        return Err(bad("the body is not a JSON object"));
-    }
-    if call.doc.str("model").is_none() {
-        return Err(bad("model: a string is required"));
-    }
-    if call.doc.elements("messages").is_none_or(|messages| messages.is_empty()) {
-        return Err(bad("messages: at least one message is required"));
-    }
-    if call.dialect == Dialect::AnthropicMessages && call.doc.u64("max_tokens").is_none() {
-        return Err(bad("max_tokens: a number is required"));
-    }
-    Ok(())
-}
-
-fn usage(call: &Call, answer: &Answer, input: &Input) -> Usage {
-    let mut usage = Usage::of(input.total, answer.output_tokens()).with_read(input.read);
-    if call.dialect == Dialect::AnthropicMessages {
-        let (short, long) = if input.long { (0, input.written) } else { (input.written, 0) };
-        (usage.write_short, usage.write_long) = (Some(short), Some(long));
-    }
-    usage
-}
-
-fn render(
-    call: &Call,
-    answer: &Answer,
-    input: &Input,
-    what: &What,
-    gap: Duration,
-    guard: Option<InFlight>,
-) -> Reply {
-    let anthropic = call.dialect == Dialect::AnthropicMessages;
-    let failure = matches!(what, What::Reset).then_some("connection reset by the embedded upstream");
-    let broken = matches!(what, What::Cut | What::Reset);
-    let error = || {
-        let body = error_body(call, StatusCode::OK, "overloaded_error", "the model is overloaded");
-        String::from_utf8_lossy(&body).into_owned()
-    };
-
-    if !call.wants_stream() {
-        let body = match (what, anthropic) {
-            (What::ErrorUnder200, _) => error(),
-            (_, true) => anthropic::body(answer, input),
-            (_, false) => openai::body(answer, input),
-        };
-        let mut bytes = Bytes::from(body);
-        if broken {
-            bytes.truncate(bytes.len() / 2);
-        }
-        let body = match failure {
-            None => ReplyBody::full(bytes),
-            Some(_) => ReplyBody::stream(Frames::new(vec![bytes], gap, failure).hold(guard)),
-        };
-        return reply(StatusCode::OK, JSON, body);
-    }
-
-    let mut events = if anthropic {
-        anthropic::events(answer, input)
-    } else {
-        let options = call.doc.object("stream_options");
-        let include_usage = options.is_some_and(|options| options.bool("include_usage") == Some(true));
-        openai::events(answer, input, include_usage)
-    };
-    match what {
-        What::ErrorUnder200 => {
-            events.truncate(4);
-            events.push(if anthropic {
-                anthropic::error_event(&error())
-            } else {
-                format!("data: {}\n\n", error())
-            });
-        }
-        What::Cut | What::Reset => events.truncate(events.len().div_ceil(2)),
-        _ => events.push(if anthropic { anthropic::STOP } else { openai::DONE }.to_owned()),
-    }
-    let frames = events.into_iter().map(Bytes::from).collect();
-    let body = ReplyBody::stream(Frames::new(frames, gap, failure).hold(guard));
-    reply(StatusCode::OK, "text/event-stream", body)
 }

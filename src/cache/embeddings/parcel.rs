@@ -1,5 +1,6 @@
 //! One upstream call for several questions, in a task of its own.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,15 +12,18 @@ use tower::ServiceExt;
 use tower_service::Service;
 
 use super::super::entry::Entry;
-use super::super::flight::{Lead, shared};
+use super::super::flight::{Lead, joined_head, shared, unless};
 use super::super::key::CacheKey;
 use super::super::layer::{Core, bump};
 use super::super::policy::{storable, stored_headers};
+use super::super::render::{Rendered, RenderedBody};
+use super::super::service::is_another_model;
 use super::share::apportion;
-use crate::call::{CacheMode, Call, Options, Reply, ReplyBody};
+use crate::call::{Call, Options, Reply, ReplyBody};
 use crate::dialect::embeddings::batch;
-use crate::dialect::{Outcome, Usage};
+use crate::dialect::{Outcome, Usage, read};
 use crate::price::{Terms, Usd};
+use crate::receipt::{self, Draft, Served};
 use crate::{BoxError, Error, Kind, tokens};
 
 /// A call on its way out, and who waits for it.
@@ -27,10 +31,9 @@ pub(super) struct Parcel {
     pub(super) call: Call,
     /// The key of each of its inputs, in order.
     pub(super) keys: Arc<[CacheKey]>,
-    /// The flights of some of its inputs: a place in `keys`, and the duty to answer.
+    /// The flights of some of its inputs: a place in `keys`, and the duty to answer. Only their answers are stored.
     pub(super) leads: Vec<(usize, Lead)>,
     pub(super) epoch: u64,
-    pub(super) mode: CacheMode,
 }
 
 /// What came back.
@@ -50,6 +53,11 @@ impl Sent {
     pub(super) fn reply(&self) -> Reply {
         Reply::from_parts(Parts::clone(&self.parts), ReplyBody::full(self.body.clone()))
     }
+
+    /// The same for those who did not send the call.
+    pub(super) fn joined(&self) -> Reply {
+        Reply::from_parts(joined_head(&self.parts), ReplyBody::full(self.body.clone()))
+    }
 }
 
 /// What those find who joined the flight of one input, among the reply's extensions.
@@ -65,7 +73,7 @@ pub(super) enum Brought {
 pub(super) fn bring(lead: Lead, brought: Brought) {
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.extensions.insert(brought);
-    lead.answer(parts, Vec::new(), false);
+    lead.answer(Rendered { parts, body: RenderedBody::Whole(Bytes::new()) });
 }
 
 /// Sends a parcel. The answer comes to the receiver, and before that to all flights and into the store.
@@ -81,23 +89,34 @@ where
 {
     let (mut sender, receiver) = oneshot::channel();
     bump(&core.counters.misses);
+    receipt::note(&parcel.call, |receipt| receipt.served = Served::Upstream);
+    let hold = Draft::of(&parcel.call).map(Draft::hold);
     tokio::spawn(async move {
-        let Parcel { call, keys, leads, epoch, mode } = parcel;
+        let Parcel { call, keys, leads, epoch } = parcel;
+        let draft = Draft::of(&call).cloned();
         let (places, leads): (Vec<usize>, Vec<Lead>) = leads.into_iter().unzip();
         let filing = Filing {
-            ttl: Options::among(&call.parts.extensions).and_then(|options| options.ttl).unwrap_or(core.ttl),
+            // The layer's time to live is the longest: a call may only ask for less.
+            ttl: Options::among(&call.parts.extensions)
+                .and_then(|options| options.ttl)
+                .map_or(core.ttl, |ttl| ttl.min(core.ttl)),
             asked: call.model(),
-            read_only: mode == CacheMode::ReadOnly,
             keys: keys.clone(),
             epoch,
         };
-        let answer = tokio::select! {
-            answer = travel(&core, inner, call, filing) => Arc::new(answer),
-            () = async {
-                sender.closed().await;
-                Lead::all_abandoned(&leads, core.limits.orphan_grace).await;
-            } => return,
+        let flights = places.iter().copied().zip(&leads).collect::<Vec<_>>();
+        let abandoned = async {
+            sender.closed().await;
+            Lead::all_abandoned(&leads, core.limits.orphan_grace).await;
         };
+        let travelled = unless(travel(&core, inner, call, filing, &flights), pin!(abandoned)).await;
+        let Some(answer) = travelled.map(Arc::new) else { return };
+        if let Some(draft) = draft {
+            draft.note(|receipt| match &*answer {
+                Ok(sent) => receipt.status = Some(sent.parts.status.as_u16()),
+                Err(_) => receipt.served = Served::Nowhere,
+            });
+        }
         for (place, lead) in places.into_iter().zip(leads) {
             bring(
                 lead,
@@ -106,6 +125,9 @@ where
                     _ => Brought::Failure { keys: keys.clone(), how: answer.clone() },
                 },
             );
+        }
+        if let (Some(hold), Ok(sent)) = (hold, &*answer) {
+            hold.settle(sent.outcome.clone());
         }
         // Whoever sent it may have left.
         let _ = sender.send(answer);
@@ -122,7 +144,13 @@ pub(super) fn lost() -> Error {
     )
 }
 
-async fn travel<S>(core: &Core, inner: S, call: Call, filing: Filing) -> Result<Sent, Error>
+async fn travel<S>(
+    core: &Arc<Core>,
+    inner: S,
+    call: Call,
+    filing: Filing,
+    flights: &[(usize, &Lead)],
+) -> Result<Sent, Error>
 where
     S: Service<Call, Response = Reply>,
     S::Error: Into<BoxError>,
@@ -136,7 +164,7 @@ where
     let reply = inner.oneshot(call).await.map_err(|error| shared(error.into()))?;
     let (parts, body) = reply.into_parts();
     let body = body.bytes().await.map_err(shared)?;
-    let outcome = format.read_reply(&body);
+    let outcome = read(format, &parts.headers, &body);
     let entries = match storable(parts.status, &parts.headers, &outcome) {
         Ok(()) => {
             let weights = match counting {
@@ -147,7 +175,7 @@ where
         }
         Err(why) => Err(why),
     };
-    let stored = filing.store(core, &entries, body.len());
+    let stored = filing.store(core, &entries, &outcome, body.len(), flights);
     if let Err(why) = stored {
         bump(&core.counters.not_stored);
         tracing::debug!(why, "embeddings were not stored");
@@ -166,7 +194,6 @@ fn weights(call: &Call) -> Vec<u64> {
 struct Filing {
     keys: Arc<[CacheKey]>,
     epoch: u64,
-    read_only: bool,
     ttl: Duration,
     asked: Option<String>,
 }
@@ -233,27 +260,51 @@ impl Filing {
             .find_map(|model| core.prices.cost(model, usage, &terms).usd)
     }
 
+    /// Stores the answers of these flights, unless they were replaced or invalidated.
     fn store(
         &self,
-        core: &Core,
+        core: &Arc<Core>,
         entries: &Result<Vec<Arc<Entry>>, &'static str>,
+        outcome: &Outcome,
         len: usize,
+        flights: &[(usize, &Lead)],
     ) -> Result<(), &'static str> {
-        if self.read_only {
-            return Err("read-only");
-        }
         let entries = entries.as_ref().map_err(|why| *why)?;
         if len > core.limits.max_bytes {
             return Err("too-large");
         }
+        if let (Some(asked), Some(answered)) = (&self.asked, &outcome.model)
+            && is_another_model(&core.prices, asked, answered)
+        {
+            return Err("other-model");
+        }
+        if flights.is_empty() {
+            return Err("own-call");
+        }
         // An answer that was on the road during a purge must not come back to life.
-        if core.epoch.load(Ordering::SeqCst) != self.epoch {
+        let is_purged = || core.epoch.load(Ordering::SeqCst) != self.epoch;
+        if is_purged() {
             return Err("purged");
         }
-        for (key, entry) in self.keys.iter().zip(entries) {
-            core.tiers.put(*key, entry.clone());
-            bump(&core.counters.stored);
+        let stored: Vec<usize> =
+            flights.iter().filter(|(_, lead)| !lead.is_doomed()).map(|(place, _)| *place).collect();
+        if stored.is_empty() {
+            return Err("replaced");
         }
+        for place in &stored {
+            core.tiers.put(self.keys[*place], entries[*place].clone());
+        }
+        // And once more: a purge between the look above and the store has swept before the store came.
+        if is_purged() {
+            let (swept, keys) = (core.clone(), self.keys.clone());
+            tokio::spawn(async move {
+                for place in stored {
+                    swept.tiers.remove(&keys[place]).await;
+                }
+            });
+            return Err("purged");
+        }
+        stored.iter().for_each(|_| bump(&core.counters.stored));
         Ok(())
     }
 }

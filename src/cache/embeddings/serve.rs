@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use tower_service::Service;
@@ -11,10 +12,11 @@ use super::super::flight::{Lead, Role, Seat};
 use super::super::key::CacheKey;
 use super::super::layer::{Core, bump};
 use super::super::recall::Slot;
-use super::super::service::{CacheFuture, hit, not_cached, reply_of};
+use super::super::render::render;
+use super::super::service::{CacheFuture, not_cached, note_hit};
 use super::parcel::{Brought, Parcel, Sent, bring, lost, send};
 use super::plan::Plan;
-use crate::call::{CacheMode, Call, Detour, Reply, ReplyBody};
+use crate::call::{CacheMode, Call, Detour, Options, Reply, ReplyBody};
 use crate::dialect::embeddings::batch;
 use crate::dialect::{Finish, Usage};
 use crate::price::Usd;
@@ -46,14 +48,16 @@ where
         let whole = plan.order.len() == 1 && call.parts.extensions.get::<Detour>().is_none();
         slot.set(whole.then(|| plan.keys[0]));
     }
+    let ttl = Options::among(&call.parts.extensions).and_then(|options| options.ttl);
     let found = match mode {
         CacheMode::NoCache => vec![None; plan.keys.len()],
         _ => {
-            let known = |key| core.remembered(key).map(|entry| Found { entry, from: Served::Memory });
+            let known = |key| core.remembered(key, ttl).map(|entry| Found { entry, from: Served::Memory });
             plan.keys.iter().map(known).collect()
         }
     };
-    let mut batch = Batch { core: core.clone(), inner: inner.clone(), call, plan, mode, epoch: 0, found };
+    let mut batch =
+        Batch { core: core.clone(), inner: inner.clone(), call, plan, mode, ttl, epoch: 0, found };
     if batch.found.iter().all(Option::is_some) && !batch.differs() {
         return CacheFuture::done(Ok(batch.put_together(None)));
     }
@@ -67,6 +71,8 @@ struct Batch<S> {
     call: Call,
     plan: Plan,
     mode: CacheMode,
+    /// The age of answers this call would take at most, if it says so.
+    ttl: Option<Duration>,
     /// Purges before anything was sent.
     epoch: u64,
     found: Vec<Option<Found>>,
@@ -112,29 +118,41 @@ where
             return Ok(reply);
         }
         let mut again = Vec::new();
+        // What failed for another credential need not fail for this one.
+        let is_shared = self.core.scope_of(Options::among(&self.call.parts.extensions)).is_shared();
         for (question, seat) in joined {
-            let mut reply = seat.reply().await?;
+            let mut reply = match seat.as_leader().reply().await {
+                Ok(reply) => reply,
+                Err(error) if !is_shared => return Err(error),
+                Err(_) => {
+                    again.push(question);
+                    continue;
+                }
+            };
             match reply.extensions_mut().remove::<Brought>() {
                 Some(Brought::Entry(entry)) => {
                     self.found[question] = Some(Found { entry, from: Served::Flight });
                 }
                 // The same inputs, the same failure. Other inputs may have been what was wrong with theirs.
-                Some(Brought::Failure { keys, how }) if keys == asked && mine.is_empty() => match &*how {
-                    Err(error) => return Err(error.clone().into()),
-                    Ok(sent) if self.may_pass(sent, &missing) => {
-                        bump(&self.core.counters.joined);
-                        self.note(|receipt| receipt.served = Served::Flight);
-                        return Ok(sent.reply());
+                Some(Brought::Failure { keys, how }) if keys == asked && mine.is_empty() && !is_shared => {
+                    match &*how {
+                        Err(error) => return Err(error.clone().into()),
+                        Ok(sent) if self.may_pass(sent, &missing) => {
+                            bump(&self.core.counters.joined);
+                            self.note(|receipt| receipt.served = Served::Flight);
+                            return Ok(sent.joined());
+                        }
+                        Ok(_) => again.push(question),
                     }
-                    Ok(_) => again.push(question),
-                },
+                }
                 _ => again.push(question),
             }
         }
-        if !again.is_empty()
-            && let Some(reply) = self.ask(&again, Vec::new(), &mut paid).await?
-        {
-            return Ok(reply);
+        if !again.is_empty() {
+            let leads = self.free_flights(&again);
+            if let Some(reply) = self.ask(&again, leads, &mut paid).await? {
+                return Ok(reply);
+            }
         }
         if self.differs() {
             return self.ask_whole(&paid, "another model answered than before").await;
@@ -146,6 +164,7 @@ where
         for (found, key) in self.found.iter_mut().zip(&self.plan.keys) {
             if found.is_none() {
                 let entry = self.core.tiers.get_disk(key, self.core.clock.now_ms()).await;
+                let entry = entry.filter(|entry| self.core.is_young(entry, self.ttl));
                 *found = entry.map(|entry| Found { entry, from: Served::Disk });
             }
         }
@@ -160,8 +179,17 @@ where
         stale: &[bool],
     ) -> (Vec<usize>, Vec<(usize, Lead)>, Vec<(usize, Seat)>) {
         let (mut mine, mut leads, mut joined) = (Vec::new(), Vec::new(), Vec::new());
-        let keys = missing.iter().map(|question| (self.plan.keys[*question], self.epoch));
-        let roles = self.core.flights.join_or_lead_all(keys, &self.core.limits);
+        let flight = |question: &usize| (self.plan.keys[*question], self.epoch, None);
+        let roles: Vec<Role> = match self.mode {
+            // What it brings is not stored, so nobody may count on it: it shares no flight.
+            CacheMode::ReadOnly => missing.iter().map(|_| Role::Full).collect(),
+            // A call that wants a new answer must not get that of a flight begun before it came.
+            CacheMode::NoCache => {
+                let anew = |key| self.core.flights.lead_anew(key);
+                missing.iter().map(flight).map(anew).map(|(lead, seat)| Role::Lead(lead, seat)).collect()
+            }
+            _ => self.core.flights.join_or_lead_all(missing.iter().map(flight), &self.core.limits),
+        };
         for (question, role) in missing.iter().copied().zip(roles) {
             match role {
                 Role::Lead(lead, _) => {
@@ -169,7 +197,7 @@ where
                     // may have come; without a second look it would be paid for again.
                     if self.mode != CacheMode::NoCache
                         && !stale[question]
-                        && let Some(entry) = self.core.remembered(&self.plan.keys[question])
+                        && let Some(entry) = self.core.remembered(&self.plan.keys[question], self.ttl)
                     {
                         bring(lead, Brought::Entry(entry.clone()));
                         self.found[question] = Some(Found { entry, from: Served::Memory });
@@ -178,12 +206,23 @@ where
                     leads.push((mine.len(), lead));
                     mine.push(question);
                 }
-                // A call that wants a new answer must not get that of a flight begun before it came.
-                Role::Join(seat) if self.mode != CacheMode::NoCache => joined.push((question, seat)),
-                Role::Join(_) | Role::Full => mine.push(question),
+                Role::Join(seat) => joined.push((question, seat)),
+                Role::Full => mine.push(question),
             }
         }
         (mine, leads, joined)
+    }
+
+    /// The flights of these questions that nobody has begun meanwhile, by place.
+    fn free_flights(&self, questions: &[usize]) -> Vec<(usize, Lead)> {
+        let keys = questions.iter().map(|question| (self.plan.keys[*question], self.epoch, None));
+        let roles = self.core.flights.join_or_lead_all(keys, &self.core.limits).into_iter().enumerate();
+        roles
+            .filter_map(|(place, role)| match role {
+                Role::Lead(lead, _) => Some((place, lead)),
+                Role::Join(_) | Role::Full => None,
+            })
+            .collect()
     }
 
     /// Sends these questions and takes the answers; a reply if there is nothing to put together.
@@ -200,12 +239,18 @@ where
             keys: questions.iter().map(|question| self.plan.keys[*question]).collect(),
             leads,
             epoch: self.epoch,
-            mode: self.mode,
         };
         let answer = send(self.core.clone(), self.inner.clone(), parcel).await.map_err(|_| lost())?;
         let sent = match &*answer {
-            Ok(sent) => sent,
-            Err(error) => return Err(error.clone().into()),
+            Ok(sent) if sent.parts.status.is_success() => sent,
+            failed => {
+                // What was paid for before comes to nothing with it.
+                self.reject(paid, "the rest of the inputs failed");
+                return match failed {
+                    Ok(sent) => Ok(Some(self.pass(sent))),
+                    Err(error) => Err(error.clone().into()),
+                };
+            }
         };
         paid.add(sent, &answer);
         match &sent.entries {
@@ -216,7 +261,7 @@ where
                 }
                 Ok(as_it_came.then(|| self.pass(sent)))
             }
-            Err(_) if as_it_came || !sent.parts.status.is_success() => Ok(Some(self.pass(sent))),
+            Err(_) if as_it_came => Ok(Some(self.pass(sent))),
             // Passed on, it would be a good answer to another call than the caller's.
             Err(why) => self.ask_whole(paid, why).await.map(Some),
         }
@@ -224,23 +269,34 @@ where
 
     /// Sends the call as it came, after answers that could not be used were paid for.
     async fn ask_whole(&mut self, paid: &Paid, why: &str) -> Result<Reply, BoxError> {
-        if paid.sent.is_some() {
-            self.note(|receipt| {
-                let model = self.call.model().unwrap_or_default();
-                receipt.rejected.push(Rejected::new(model, Served::Upstream, paid.usage, why.to_owned()));
-            });
-        }
+        self.reject(paid, why);
+        // Its answers take the place of what is known and of what is on its way.
+        let anew = |(question, place): (usize, &usize)| {
+            (*place, self.core.flights.lead_anew((self.plan.keys[question], self.epoch, None)).0)
+        };
+        let leads = match self.mode {
+            CacheMode::ReadOnly => Vec::new(),
+            _ => self.plan.first.iter().enumerate().map(anew).collect(),
+        };
         let parcel = Parcel {
             call: self.call.clone(),
             keys: self.plan.order.iter().map(|question| self.plan.keys[*question]).collect(),
-            leads: Vec::new(),
+            leads,
             epoch: self.epoch,
-            mode: self.mode,
         };
         let answer = send(self.core.clone(), self.inner.clone(), parcel).await.map_err(|_| lost())?;
         match &*answer {
             Ok(sent) => Ok(self.pass(sent)),
             Err(error) => Err(error.clone().into()),
+        }
+    }
+
+    /// Says that what was paid for is not what the caller gets.
+    fn reject(&self, paid: &Paid, why: &str) {
+        if paid.sent.is_some() {
+            let model = self.call.model().unwrap_or_default();
+            let rejected = Rejected::new(model, Served::Upstream, paid.usage, why.to_owned());
+            self.note(|receipt| receipt.rejected.push(rejected));
         }
     }
 
@@ -317,7 +373,10 @@ where
         };
         if let ([only], true) = (&*found, served.is_free()) {
             self.note(count);
-            return hit(call, &only.entry, served);
+            self.note(|receipt| note_hit(receipt, &only.entry, served));
+            if let Some(rendered) = render(call.format(), &only.entry, None) {
+                return rendered.reply();
+            }
         }
         let tokens = found.iter().map(|found| found.entry.outcome.usage.and_then(|usage| usage.input));
         let tokens = tokens.sum::<Option<u64>>();
@@ -351,7 +410,12 @@ where
         let body = batch::put_together(like, &vectors, tokens).unwrap_or_default();
         let (mut parts, _) = match paid.and_then(|paid| paid.sent.as_deref()) {
             Some(Ok(sent)) => sent.reply().into_parts(),
-            _ => reply_of(newest).into_parts(),
+            _ => {
+                let mut reply = Reply::new(ReplyBody::empty());
+                *reply.status_mut() = newest.status;
+                *reply.headers_mut() = newest.headers.clone();
+                reply.into_parts()
+            }
         };
         // They describe another body.
         parts.headers.remove(CONTENT_LENGTH);

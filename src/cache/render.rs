@@ -1,0 +1,136 @@
+//! One stored answer for every kind of caller.
+//!
+//! An answer is stored in the form it was paid in. A caller who wants the other form gets it made from the stored
+//! one by the format; where that cannot be done without guessing, the answer counts as not stored for this caller.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::response::Parts;
+use http_body::{Body, Frame};
+
+use super::entry::Entry;
+use crate::call::{Call, Reply, ReplyBody};
+use crate::dialect::{Format, FrameFilter, StreamShape};
+
+/// The kind of answer a caller wants: a stream of this shape, or a document.
+pub(super) type Want = Option<StreamShape>;
+
+/// The kind of answer `call` wants.
+pub(super) fn want(call: &Call) -> Want {
+    call.wants_stream().then(|| call.format().stream_shape(call))
+}
+
+/// A stored answer in the form one caller wants.
+pub(super) struct Rendered {
+    pub(super) parts: Parts,
+    pub(super) body: RenderedBody,
+}
+
+pub(super) enum RenderedBody {
+    Whole(Bytes),
+    Stream(Box<dyn Iterator<Item = Bytes> + Send + Sync>),
+}
+
+/// `entry` as the caller wants it; `None` where the stored form does not tell enough.
+pub(super) fn render(format: &dyn Format, entry: &Entry, want: Want) -> Option<Rendered> {
+    let mut content_type = None;
+    let body = match (&entry.frames, want) {
+        (None, None) => RenderedBody::Whole(entry.body.clone()),
+        (None, Some(shape)) => {
+            content_type = Some(HeaderValue::from_static(format.stream_type()));
+            RenderedBody::Stream(Box::new(format.to_stream(&entry.body, shape)?.into_iter()))
+        }
+        (Some(_), None) => {
+            content_type = Some(HeaderValue::from_static("application/json"));
+            RenderedBody::Whole(format.to_document(&entry.body)?)
+        }
+        (Some(frames), Some(shape)) => {
+            let frames = Replay { body: entry.body.clone(), frames: frames.clone(), at: 0 };
+            match format.hide_usage() {
+                // Paid by a caller who did not ask for usage, so it is not there for one who does.
+                Some(_) if shape.usage && entry.outcome.usage.is_none() => return None,
+                Some(filter) if !shape.usage => {
+                    RenderedBody::Stream(Box::new(Filtered { frames, filter: Some(filter) }))
+                }
+                _ => RenderedBody::Stream(Box::new(frames)),
+            }
+        }
+    };
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    parts.status = entry.status;
+    parts.headers = entry.headers.clone();
+    if let Some(content_type) = content_type {
+        parts.headers.insert(CONTENT_TYPE, content_type);
+    }
+    Some(Rendered { parts, body })
+}
+
+impl Rendered {
+    /// As a reply.
+    pub(super) fn reply(self) -> Reply {
+        let body = match self.body {
+            RenderedBody::Whole(bytes) => ReplyBody::full(bytes),
+            RenderedBody::Stream(frames) => ReplyBody::stream(Frames(frames)),
+        };
+        Reply::from_parts(self.parts, body)
+    }
+}
+
+/// The frames a stored stream came in.
+struct Replay {
+    body: Bytes,
+    frames: Arc<[u32]>,
+    at: usize,
+}
+
+impl Iterator for Replay {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let len = *self.frames.get(self.at)? as usize;
+        self.at += 1;
+        Some(self.body.split_to(len.min(self.body.len())))
+    }
+}
+
+/// The same without what the caller did not ask for.
+struct Filtered {
+    frames: Replay,
+    filter: Option<Box<dyn FrameFilter>>,
+}
+
+impl Iterator for Filtered {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        loop {
+            let filter = self.filter.as_mut()?;
+            let passed = match self.frames.next() {
+                Some(frame) => filter.pass(frame),
+                None => self.filter.take()?.rest(),
+            };
+            if !passed.is_empty() {
+                return Some(passed);
+            }
+        }
+    }
+}
+
+struct Frames(Box<dyn Iterator<Item = Bytes> + Send + Sync>);
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.next().map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
