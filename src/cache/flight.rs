@@ -431,7 +431,7 @@ impl Seat {
     }
 
     /// The same place, with the head as it is: for a flight whose head was made here and tells of no call.
-    pub(super) fn as_leader(mut self) -> Self {
+    pub(super) fn with_whole_head(mut self) -> Self {
         self.leads = true;
         self
     }
@@ -530,7 +530,10 @@ pub(super) fn joined_head(parts: &http::response::Parts) -> http::response::Part
 }
 
 /// What `work` gives, or `None` if `end` comes first.
-pub(super) async fn unless<F: Future>(work: F, mut end: Pin<&mut impl Future<Output = ()>>) -> Option<F::Output> {
+pub(super) async fn unless<F: Future>(
+    work: F,
+    mut end: Pin<&mut impl Future<Output = ()>>,
+) -> Option<F::Output> {
     let mut work = pin!(work);
     std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),

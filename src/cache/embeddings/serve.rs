@@ -121,7 +121,7 @@ where
         // What failed for another credential need not fail for this one.
         let is_shared = self.core.scope_of(Options::among(&self.call.parts.extensions)).is_shared();
         for (question, seat) in joined {
-            let mut reply = match seat.as_leader().reply().await {
+            let mut reply = match seat.with_whole_head().reply().await {
                 Ok(reply) => reply,
                 Err(error) if !is_shared => return Err(error),
                 Err(_) => {
