@@ -1,5 +1,7 @@
 //! Streams become documents and documents streams, without loss, for every format that has both.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::fs;
 use std::path::Path;
 

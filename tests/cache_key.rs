@@ -189,9 +189,70 @@ fn a_signature_is_no_credential() {
     };
     let key = |date: &str, scope: &Scope| keyer().key(&signed(date), scope, &[]);
     assert_eq!(key("1", &Scope::credential()), Err(Bypass("signed-credential")));
+    let with_token = |token: &str, scope: &Scope| {
+        let mut call = signed("1");
+        call.parts.headers.insert("x-amz-security-token", HeaderValue::from_str(token).expect("a value"));
+        keyer().key(&call, scope, &[]).unwrap()
+    };
     for scope in [Scope::tenant("t"), Scope::shared("s")] {
         assert_eq!(key("1", &scope).unwrap(), key("2", &scope).unwrap(), "{scope:?}");
+        assert_eq!(
+            with_token("1", &scope),
+            with_token("2", &scope),
+            "it belongs to the signature: {scope:?}"
+        );
     }
+}
+
+#[test]
+fn whatever_tells_who_asks_is_a_credential() {
+    let by = |name: &'static str, who: &str| key_of(URL, BODY, &[(name, who)]);
+    for name in [
+        "cookie",
+        "proxy-authorization",
+        "ocp-apim-subscription-key",
+        "helicone-auth",
+        "x-portkey-api-key",
+        "cf-aig-authorization",
+        "cf-access-client-secret",
+        "x-auth-token",
+        "x-amz-security-token",
+        "x-goog-user-project",
+        "x-my-credentials",
+        "apikey",
+        "private-token",
+        "x-access-key",
+        "x-key",
+        "session_id",
+    ] {
+        assert!(by(name, "ann") != by(name, "bob"), "{name}");
+        assert!(by(name, "ann") == by(name, "ann"), "{name}");
+    }
+    assert!(by("idempotency-key", "a") == by("idempotency-key", "b"), "new for each call, and nobody's");
+    assert!(by("x-idempotency-token", "a") == by("x-idempotency-token", "b"), "likewise");
+    let user = |user: &str| key_of(&format!("https://{user}@g.example/v1/chat/completions"), BODY, &[]);
+    assert!(user("ann:p") != user("bob:p") && user("ann:p") != user("ann:q"), "the user in a URI");
+    assert!(user("ann:p") == user("ann:p"));
+    let two = |a: &str, b: &str| key_of(URL, BODY, &[("authorization", a), ("cookie", b)]);
+    assert!(two("a", "b") != two("a", "c") && two("a", "b") != two("c", "b"), "each of several counts");
+    assert!(
+        two("a", "b") == key_of(URL, BODY, &[("cookie", "b"), ("authorization", "a")]),
+        "in whatever order they came"
+    );
+}
+
+#[test]
+fn a_name_nobody_can_guess_is_a_credential_once_it_is_given() {
+    let name = HeaderName::from_static("x-who");
+    let (ann, bob) = (call(URL, BODY, &[("x-who", "ann")]), call(URL, BODY, &[("x-who", "bob")]));
+    let key = |keyer: &Keyer, call: &Call, scope: &Scope| keyer.key(call, scope, &[]).expect("a key");
+    let (plain, told) = (keyer(), keyer().with_credential_headers([name]));
+    let own = Scope::credential();
+    assert!(key(&plain, &ann, &own) == key(&plain, &bob, &own), "not known to it");
+    assert!(key(&told, &ann, &own) != key(&told, &bob, &own));
+    let shared = Scope::shared("s");
+    assert!(key(&told, &ann, &shared) == key(&told, &bob, &shared), "who shares says so");
+    assert_ne!(told.scope_tag(&ann, &own), told.scope_tag(&bob, &own));
 }
 
 #[test]

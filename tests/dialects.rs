@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use thrifty::call::{Call, Dialect};
-use thrifty::dialect::{CapField, Finish, Outcome, Part, Usage};
+use thrifty::dialect::{CapField, Finish, Image, Outcome, Part, Role, Source, ToolChoice, Usage};
 
 fn fixture(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/dialect").join(name);
@@ -50,6 +50,11 @@ fn counts(usage: Option<Usage>) -> Option<Counts> {
 
 const CHAT: Dialect = Dialect::OpenAiChat;
 const MESSAGES: Dialect = Dialect::AnthropicMessages;
+const RESPONSES: Dialect = Dialect::OpenAiResponses;
+const GEMINI: Dialect = Dialect::GeminiGenerate;
+const OLLAMA: Dialect = Dialect::OllamaChat;
+const EMBED: Dialect = Dialect::Embeddings;
+const OPAQUE: Dialect = Dialect::Opaque;
 const N: Option<u64> = None;
 
 fn s<T>(known: T) -> Option<T> {
@@ -85,6 +90,76 @@ fn each_ending_is_told_from_each_other() {
         (MESSAGES, "anthropic-error.reply.json", Finish::Failed, true, false, 0),
         (MESSAGES, "anthropic-refusal.stream.txt", Finish::Refused, false, false, 6),
         (MESSAGES, "anthropic-pause.reply.json", Finish::Unknown, false, false, 32),
+        (RESPONSES, "responses-text.reply.json", Finish::Whole, false, false, 7),
+        (RESPONSES, "responses-text.stream.txt", Finish::Whole, false, false, 7),
+        (RESPONSES, "responses-text-done.stream.txt", Finish::Whole, false, false, 7),
+        (RESPONSES, "responses-tool.reply.json", Finish::Whole, false, false, 24),
+        (RESPONSES, "responses-tool.stream.txt", Finish::Whole, false, false, 16),
+        (RESPONSES, "responses-broken-tool.reply.json", Finish::Whole, false, true, 8),
+        (RESPONSES, "responses-refusal.reply.json", Finish::Refused, true, false, 14),
+        (RESPONSES, "responses-refusal.stream.txt", Finish::Refused, true, false, 14),
+        (RESPONSES, "responses-truncated.reply.json", Finish::Truncated, false, false, 3),
+        (RESPONSES, "responses-truncated.stream.txt", Finish::Truncated, false, false, 3),
+        (RESPONSES, "responses-thought-only.reply.json", Finish::Truncated, true, false, 0),
+        (RESPONSES, "responses-filtered.reply.json", Finish::Refused, false, false, 3),
+        (RESPONSES, "responses-steered.reply.json", Finish::Unknown, false, false, 3),
+        (RESPONSES, "responses-queued.reply.json", Finish::Unknown, true, false, 0),
+        (RESPONSES, "responses-search.reply.json", Finish::Whole, false, false, 2),
+        (RESPONSES, "responses-failed.reply.json", Finish::Failed, true, false, 0),
+        (RESPONSES, "responses-failed.stream.txt", Finish::Failed, true, false, 0),
+        (RESPONSES, "responses-error.reply.json", Finish::Failed, true, false, 0),
+        (RESPONSES, "responses-error.stream.txt", Finish::Failed, false, false, 3),
+        (RESPONSES, "responses-cut.stream.txt", Finish::Partial, false, false, 7),
+        (GEMINI, "gemini-text.reply.json", Finish::Whole, false, false, 13),
+        (GEMINI, "gemini-text.stream.txt", Finish::Whole, false, false, 13),
+        (GEMINI, "gemini-vertex.reply.json", Finish::Whole, false, false, 2),
+        (GEMINI, "gemini-tool.reply.json", Finish::Whole, false, false, 16),
+        (GEMINI, "gemini-tool.stream.txt", Finish::Whole, false, false, 16),
+        (GEMINI, "gemini-image.reply.json", Finish::Whole, false, false, 0),
+        (GEMINI, "gemini-search.reply.json", Finish::Whole, false, false, 2),
+        (GEMINI, "gemini-blocked.reply.json", Finish::Refused, true, false, 0),
+        (GEMINI, "gemini-blocked.stream.txt", Finish::Refused, true, false, 0),
+        (GEMINI, "gemini-safety.reply.json", Finish::Refused, true, false, 0),
+        (GEMINI, "gemini-safety.stream.txt", Finish::Refused, false, false, 3),
+        (GEMINI, "gemini-thought-only.reply.json", Finish::Truncated, true, false, 0),
+        (GEMINI, "gemini-malformed-call.reply.json", Finish::Unknown, true, false, 0),
+        (GEMINI, "gemini-error.reply.json", Finish::Failed, true, false, 0),
+        (GEMINI, "gemini-error-list.reply.json", Finish::Failed, true, false, 0),
+        (GEMINI, "gemini-error.stream.txt", Finish::Failed, false, false, 3),
+        (GEMINI, "gemini-two-candidates.stream.txt", Finish::Truncated, false, false, 3),
+        (GEMINI, "gemini-one-of-two.stream.txt", Finish::Partial, false, false, 2),
+        (GEMINI, "gemini-cut.stream.txt", Finish::Partial, false, false, 3),
+        // Not asked for as server-sent events: one list, which is not read.
+        (GEMINI, "gemini-list.stream.txt", Finish::Partial, true, false, 0),
+        (OLLAMA, "ollama-chat.reply.json", Finish::Whole, false, false, 10),
+        (OLLAMA, "ollama-chat.stream.ndjson", Finish::Whole, false, false, 10),
+        (OLLAMA, "ollama-generate.reply.json", Finish::Whole, false, false, 7),
+        (OLLAMA, "ollama-generate.stream.ndjson", Finish::Whole, false, false, 7),
+        (OLLAMA, "ollama-tool.reply.json", Finish::Whole, false, false, 16),
+        (OLLAMA, "ollama-tool.stream.ndjson", Finish::Whole, false, false, 16),
+        (OLLAMA, "ollama-truncated.reply.json", Finish::Truncated, false, false, 3),
+        (OLLAMA, "ollama-truncated.stream.ndjson", Finish::Truncated, false, false, 3),
+        (OLLAMA, "ollama-old.reply.json", Finish::Whole, false, false, 2),
+        (OLLAMA, "ollama-load.reply.json", Finish::Unknown, true, false, 0),
+        (OLLAMA, "ollama-unload.reply.json", Finish::Unknown, true, false, 0),
+        (OLLAMA, "ollama-error.reply.json", Finish::Failed, true, false, 0),
+        (OLLAMA, "ollama-error.stream.ndjson", Finish::Failed, false, false, 3),
+        (OLLAMA, "ollama-lost.stream.ndjson", Finish::Partial, false, false, 3),
+        (OLLAMA, "ollama-cut.stream.ndjson", Finish::Partial, false, false, 7),
+        (EMBED, "embeddings-openai.reply.json", Finish::Whole, false, false, 0),
+        (EMBED, "embeddings-base64.reply.json", Finish::Whole, false, false, 0),
+        (EMBED, "embeddings-gemini.reply.json", Finish::Whole, false, false, 0),
+        (EMBED, "embeddings-gemini-batch.reply.json", Finish::Whole, false, false, 0),
+        (EMBED, "embeddings-ollama.reply.json", Finish::Whole, false, false, 0),
+        (EMBED, "embeddings-ollama-old.reply.json", Finish::Whole, false, false, 0),
+        (EMBED, "embeddings-ollama-empty.reply.json", Finish::Unknown, true, false, 0),
+        (EMBED, "embeddings-hole.reply.json", Finish::Unknown, true, false, 0),
+        (EMBED, "embeddings-error.reply.json", Finish::Failed, true, false, 0),
+        (OPAQUE, "opaque-speech.reply.bin", Finish::Unknown, false, false, 0),
+        (OPAQUE, "opaque-images.reply.json", Finish::Unknown, false, false, 0),
+        (OPAQUE, "opaque-images.stream.txt", Finish::Unknown, false, false, 0),
+        (OPAQUE, "opaque-moderation.reply.json", Finish::Unknown, false, false, 0),
+        (OPAQUE, "opaque-transcription.reply.json", Finish::Unknown, false, false, 0),
     ];
     for (dialect, name, finish, empty, broken, text_bytes) in cases {
         let seen = outcome(dialect, name);
@@ -94,6 +169,59 @@ fn each_ending_is_told_from_each_other() {
             "{name}"
         );
         assert_eq!(seen.is_good(), finish == Finish::Whole && !empty && !broken, "{name}");
+    }
+}
+
+/// A stream that lost its end is not whole, wherever it was cut, and neither is a document.
+#[test]
+fn nothing_that_lost_its_end_is_whole() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/dialect");
+    let mut names: Vec<String> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        // An end marker that is only tolerated may be lost.
+        .filter(|name| name != "responses-text-done.stream.txt")
+        .collect();
+    names.sort();
+    let (mut streams, mut documents) = (0, 0);
+    for name in names.iter().filter(|name| name.contains(".stream.") || name.contains(".reply.")) {
+        let format = dialect_of(name).format();
+        let body = fixture(name);
+        // Spaces at the very end say nothing, except in server-sent events, which end with an empty line.
+        let needed = match name.ends_with(".txt") {
+            // A lone CR ends a line already.
+            true => body.len() - usize::from(body.ends_with(b"\r\n")),
+            false => body.trim_ascii_end().len(),
+        };
+        if name.contains(".stream.") {
+            streams += 1;
+            let mut reader = format.stream_reader();
+            for at in 0..needed {
+                for ended in [true, false] {
+                    assert_ne!(reader.outcome(ended).finish, Finish::Whole, "{name}, {at} bytes of it");
+                }
+                reader.push(&body[at..=at]);
+            }
+        } else {
+            documents += 1;
+            for at in 0..needed {
+                assert_ne!(format.read_reply(&body[..at]).finish, Finish::Whole, "{name}, {at} bytes of it");
+            }
+        }
+    }
+    assert!(streams >= 40 && documents >= 50, "{streams} streams and {documents} documents were read");
+}
+
+fn dialect_of(name: &str) -> Dialect {
+    match name.split(['-', '.']).next().unwrap_or_default() {
+        "openai" | "xai" | "groq" | "azure" => CHAT,
+        "anthropic" => MESSAGES,
+        "responses" => RESPONSES,
+        "gemini" => GEMINI,
+        "ollama" => OLLAMA,
+        "embeddings" => EMBED,
+        "opaque" => OPAQUE,
+        other => panic!("a fixture of no dialect: {other}"),
     }
 }
 
@@ -115,6 +243,34 @@ fn counts_are_read_from_replies_and_streams() {
         // Cut before the real output count: it is unknown, not the placeholder.
         (MESSAGES, "anthropic-cut.stream.txt", s((s(5012), s(5000), s(0), s(0), N, N, N))),
         (MESSAGES, "anthropic-error.reply.json", None),
+        (RESPONSES, "responses-text.reply.json", s((s(1400), s(0), s(1080), s(300), s(74), s(64), N))),
+        (RESPONSES, "responses-text.stream.txt", s((s(1400), s(0), s(1080), s(300), s(74), s(64), N))),
+        (RESPONSES, "responses-truncated.stream.txt", s((s(1400), s(0), s(1080), s(300), s(74), s(64), N))),
+        (RESPONSES, "responses-search.reply.json", s((s(1400), s(1024), s(0), s(0), s(74), s(64), s(2)))),
+        (RESPONSES, "responses-cut.stream.txt", None),
+        (RESPONSES, "responses-failed.reply.json", None),
+        // Thoughts are beside the answer's tokens, and the count of an empty answer is missing.
+        (GEMINI, "gemini-text.reply.json", s((s(1400), s(1024), N, N, s(92), s(90), N))),
+        (GEMINI, "gemini-text.stream.txt", s((s(1400), s(1024), N, N, s(92), s(90), N))),
+        (GEMINI, "gemini-cut.stream.txt", s((s(1400), N, N, N, s(91), s(90), N))),
+        (GEMINI, "gemini-thought-only.reply.json", s((s(8), N, N, N, s(250), s(250), N))),
+        (GEMINI, "gemini-blocked.reply.json", s((s(8), N, N, N, s(0), N, N))),
+        (GEMINI, "gemini-search.reply.json", s((s(38), N, N, N, s(1), N, N))),
+        (GEMINI, "gemini-two-candidates.stream.txt", s((s(8), N, N, N, s(3), N, N))),
+        (GEMINI, "gemini-error.reply.json", None),
+        (OLLAMA, "ollama-chat.reply.json", s((s(32), s(8), N, N, s(3), N, N))),
+        (OLLAMA, "ollama-generate.stream.ndjson", s((s(32), s(8), N, N, s(3), N, N))),
+        (OLLAMA, "ollama-truncated.stream.ndjson", s((s(32), s(8), N, N, s(3), N, N))),
+        // A count that an older server left out is unknown, not 0.
+        (OLLAMA, "ollama-old.reply.json", s((N, N, N, N, s(3), N, N))),
+        (OLLAMA, "ollama-cut.stream.ndjson", None),
+        (OLLAMA, "ollama-load.reply.json", None),
+        (EMBED, "embeddings-openai.reply.json", s((s(2), N, N, N, s(0), N, N))),
+        (EMBED, "embeddings-gemini.reply.json", s((s(1), N, N, N, s(0), N, N))),
+        (EMBED, "embeddings-gemini-batch.reply.json", None),
+        (EMBED, "embeddings-ollama.reply.json", s((s(4), N, N, N, s(0), N, N))),
+        (EMBED, "embeddings-ollama-old.reply.json", None),
+        (OPAQUE, "opaque-images.reply.json", None),
     ];
     for (dialect, name, want) in cases {
         assert_eq!(counts(outcome(*dialect, name).usage), *want, "{name}");
@@ -129,6 +285,11 @@ fn the_model_and_the_tier_that_served_are_read() {
         (CHAT, "azure-text.stream.txt", "gpt-4o-2024-11-20", "default"),
         (MESSAGES, "anthropic-text.stream.txt", "claude-haiku-4-5-20251001", "standard"),
         (MESSAGES, "anthropic-text.reply.json", "claude-haiku-4-5-20251001", "standard"),
+        (RESPONSES, "responses-text.reply.json", "gpt-6-luna", "default"),
+        (RESPONSES, "responses-tool.stream.txt", "gpt-6-luna", "default"),
+        (GEMINI, "gemini-text.reply.json", "gemini-2.5-flash", "standard"),
+        (GEMINI, "gemini-text.stream.txt", "gemini-2.5-flash", "standard"),
+        (GEMINI, "gemini-vertex.reply.json", "gemini-2.5-flash", "ON_DEMAND"),
     ] {
         let seen = outcome(dialect, name);
         assert_eq!(
@@ -220,6 +381,345 @@ fn counting_tokens_is_not_taken_for_a_completion() {
         r#"{"model":"claude-haiku-4-5","messages":[]}"#,
     );
     assert_eq!(call.dialect, Dialect::Opaque);
+}
+
+#[test]
+fn a_responses_request_is_read_and_edited() {
+    let mut call = request("https://api.openai.com/v1/responses", "responses.request.json");
+    let format = call.format();
+    assert_eq!((call.dialect, call.model().as_deref()), (RESPONSES, Some("gpt-6-luna")));
+    assert!(call.wants_stream());
+    assert_eq!((format.cap(&call), format.cap_floor(&call), format.bypass(&call)), (Some(128), 16, None));
+    let prompt = format.prompt(&call);
+    let roles: Vec<Role> = prompt.messages.iter().map(|message| message.role).collect();
+    assert_eq!(
+        roles,
+        [
+            Role::User,
+            Role::Assistant,
+            Role::Assistant,
+            Role::Tool,
+            Role::Assistant,
+            Role::Tool,
+            Role::Developer
+        ]
+    );
+    assert!(matches!(&prompt.system[..], [Part::Text(text)] if text == "You are brief."));
+    assert!(matches!(&prompt.messages[0].parts[..], [Part::Text(_), Part::Image(_)]));
+    assert!(matches!(&prompt.messages[1].parts[..], [Part::Thinking(text)] if text == "Look first."));
+    for (asks, answers, id) in [(2, 3, "call_1"), (4, 5, "call_2")] {
+        assert_eq!(prompt.messages[asks].calls().collect::<Vec<_>>(), [id]);
+        assert_eq!(prompt.messages[answers].results().collect::<Vec<_>>(), [id]);
+        let cleared = format.clear_tool_results(prompt.messages[answers].raw, "gone").unwrap();
+        assert!(
+            cleared.contains(r#""output":"gone""#) || cleared.contains(r#""output": "gone""#),
+            "{cleared}"
+        );
+    }
+    assert!(prompt.messages[6].bare);
+    assert_eq!(
+        prompt.tools.iter().map(|tool| (&*tool.name, tool.hosted)).collect::<Vec<_>>(),
+        [("look", false), ("sql", false)]
+    );
+    assert_eq!(prompt.tool_choice, ToolChoice::Named("look".into()));
+    assert!(prompt.response_schema.is_some_and(|schema| schema.contains("object")));
+    format.set_cap(&mut call, 64, CapField::Auto).unwrap();
+    call.set_model("gpt-6-nova").unwrap();
+    let body = String::from_utf8(fixture("responses.request.json")).unwrap();
+    let want = body
+        .replace("gpt-6-luna", "gpt-6-nova")
+        .replace(r#""max_output_tokens": 128"#, r#""max_output_tokens": 64"#);
+    assert_eq!(call.doc.bytes(), &want, "no other byte moved");
+}
+
+#[test]
+fn a_gemini_request_is_read_and_edited() {
+    let uri = "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse&key=k";
+    let mut call = request(uri, "gemini.request.json");
+    let format = call.format();
+    assert_eq!((call.dialect, call.model().as_deref()), (GEMINI, Some("gemini-2.5-flash")));
+    assert!(call.wants_stream());
+    assert_eq!((format.cap(&call), format.cap_floor(&call), format.bypass(&call)), (Some(256), 129, None));
+    assert_eq!(format.choices(&call), 1);
+    let prompt = format.prompt(&call);
+    let roles: Vec<Role> = prompt.messages.iter().map(|message| message.role).collect();
+    assert_eq!(roles, [Role::User, Role::Assistant, Role::User]);
+    assert!(matches!(
+        &prompt.messages[0].parts[..],
+        [Part::Text(_), Part::Image(Image { source: Source::Base64 { .. }, .. })]
+    ));
+    assert_eq!(prompt.messages[1].calls().collect::<Vec<_>>(), ["f1"]);
+    assert_eq!(prompt.messages[2].results().collect::<Vec<_>>(), ["f1"]);
+    assert!(
+        matches!(&prompt.messages[2].parts[..], [Part::ToolResult { parts, .. }] if matches!(&parts[..], [Part::Text(_), Part::Image(_)])),
+        "the picture in a function's answer is read too"
+    );
+    assert_eq!(prompt.tool_choice, ToolChoice::Named("look".into()));
+    assert!(prompt.response_schema.is_some() && prompt.system.len() == 1);
+    call.set_model("models/gemini-3 pro").unwrap();
+    assert_eq!(call.parts.uri, *uri.replace("gemini-2.5-flash", "gemini-3%20pro"), "the query stays");
+    assert_eq!(call.model().as_deref(), Some("gemini-3 pro"));
+    assert_eq!(call.doc.bytes(), &fixture("gemini.request.json"), "the body names no model and stays");
+}
+
+#[test]
+fn ollama_requests_are_read_and_stream_unless_they_say_no() {
+    let mut call = request("http://127.0.0.1:11434/api/chat", "ollama-chat.request.json");
+    let format = call.format();
+    assert_eq!((call.dialect, call.model().as_deref()), (OLLAMA, Some("llama3.2:1b")));
+    assert!(call.wants_stream(), "a stream is what comes when nothing is said");
+    assert_eq!((format.cap(&call), format.bypass(&call)), (Some(32), None));
+    let prompt = format.prompt(&call);
+    let roles: Vec<Role> = prompt.messages.iter().map(|message| message.role).collect();
+    assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::Tool]);
+    assert!(matches!(&prompt.messages[1].parts[..], [Part::Text(_), Part::Image(_)]));
+    assert_eq!(prompt.messages[2].calls().collect::<Vec<_>>(), ["call_1"]);
+    assert_eq!(prompt.messages[3].results().collect::<Vec<_>>(), ["call_1"]);
+    assert!(prompt.response_schema.is_some() && prompt.tools.len() == 1);
+    format.set_cap(&mut call, 16, CapField::Auto).unwrap();
+    assert_eq!(format.cap(&call), Some(16));
+    assert_eq!(call.doc.object("options").unwrap().u64("num_ctx"), Some(4096), "the other options stay");
+
+    let call = request("http://127.0.0.1:11434/api/generate", "ollama-generate.request.json");
+    assert!(!call.wants_stream());
+    assert_eq!(format.cap(&call), None, "-1 is no cap");
+    let prompt = format.prompt(&call);
+    assert!(
+        matches!(&prompt.messages[0].parts[..], [Part::Text(_), Part::Text(suffix), Part::Image(_)] if suffix == "return p")
+    );
+    for body in
+        [r#"{"model":"m"}"#, r#"{"model":"m","messages":[]}"#, r#"{"model":"m","prompt":"","keep_alive":0}"#]
+    {
+        let call = Call::post("http://127.0.0.1:11434/api/generate", body);
+        assert_eq!(format.bypass(&call), Some("loads-a-model"), "{body}");
+    }
+}
+
+#[test]
+fn embedding_requests_of_each_api_are_read_and_edited() {
+    let google = "https://generativelanguage.googleapis.com/v1beta/models/gemini-embedding-001";
+    for (uri, name, model, wanted) in [
+        (
+            "https://api.openai.com/v1/embeddings",
+            "embeddings-openai.request.json",
+            "text-embedding-3-small",
+            "new",
+        ),
+        (
+            &format!("{google}:embedContent"),
+            "embeddings-gemini.request.json",
+            "gemini-embedding-001",
+            "models/new",
+        ),
+        (
+            &format!("{google}:batchEmbedContents?key=k"),
+            "embeddings-gemini-batch.request.json",
+            "gemini-embedding-001",
+            "models/new",
+        ),
+        ("http://127.0.0.1:11434/api/embed", "embeddings-ollama.request.json", "all-minilm", "new"),
+        ("http://127.0.0.1:11434/api/embeddings", "embeddings-ollama-old.request.json", "all-minilm", "new"),
+    ] {
+        let mut call = request(uri, name);
+        let format = call.format();
+        assert_eq!((call.dialect, call.model().as_deref()), (EMBED, Some(model)), "{name}");
+        assert_eq!(
+            (call.wants_stream(), format.cap(&call), format.bypass(&call)),
+            (false, None, None),
+            "{name}"
+        );
+        assert!(format.prompt(&call).messages.is_empty());
+        assert!(format.set_cap(&mut call, 9, CapField::Auto).is_err(), "{name}");
+        assert_eq!(call.doc.bytes(), &fixture(name), "a refused edit changes nothing");
+        call.set_model("new").unwrap();
+        assert_eq!(call.model().as_deref(), Some("new"), "{name}");
+        let body = String::from_utf8(fixture(name)).unwrap();
+        let named = if wanted == "new" { model.to_owned() } else { format!("models/{model}") };
+        assert_eq!(
+            call.doc.bytes(),
+            &body.replace(&named, wanted),
+            "{name}: all that names the model, nothing else"
+        );
+    }
+    let uri = "https://x.openai.azure.com/openai/deployments/small/embeddings?api-version=2024-10-21";
+    let mut azure = Call::post(uri, r#"{"input":"alpha"}"#);
+    assert_eq!((azure.dialect, azure.model().as_deref()), (EMBED, Some("small")));
+    azure.set_model("large").unwrap();
+    assert_eq!(azure.parts.uri, *uri.replace("/small/", "/large/"));
+    assert_eq!(azure.doc.bytes(), r#"{"input":"alpha"}"#);
+}
+
+#[test]
+fn what_is_no_known_format_is_passed_by() {
+    for (path, name) in [
+        ("audio/speech", "opaque-speech.request.json"),
+        ("images/generations", "opaque-images.request.json"),
+        ("audio/transcriptions", "opaque-transcription.request.txt"),
+        ("moderations", "opaque-moderation.request.json"),
+    ] {
+        for base in ["https://api.openai.com/v1", "https://gateway.example/openai/v1", "https://h"] {
+            let mut call = request(&format!("{base}/{path}"), name);
+            let format = call.format();
+            assert_eq!((call.dialect, format.bypass(&call)), (OPAQUE, Some("opaque")), "{name}");
+            assert!(
+                call.set_model("other").is_err() && format.set_cap(&mut call, 9, CapField::Auto).is_err()
+            );
+            assert_eq!(call.doc.bytes(), &fixture(name), "{name}: every byte stays");
+            assert!(format.prompt(&call).messages.is_empty());
+        }
+    }
+    // Speech has the members of a response, so a path nobody knows must not make it one.
+    assert_eq!(request("https://h/tts", "opaque-speech.request.json").dialect, OPAQUE);
+}
+
+#[test]
+fn each_documented_path_is_recognised_under_any_base_and_query() {
+    let known = [
+        ("/chat/completions", CHAT, None),
+        ("/openai/deployments/d-1/chat/completions", CHAT, Some("d-1")),
+        ("/v1/projects/p/locations/l/endpoints/openapi/chat/completions", CHAT, None),
+        ("/v1beta/openai/chat/completions", CHAT, None),
+        ("/v1/messages", MESSAGES, None),
+        (
+            "/v1/projects/p/locations/l/publishers/anthropic/models/claude-x@1:rawPredict",
+            MESSAGES,
+            Some("claude-x@1"),
+        ),
+        ("/model/us.anthropic.claude-x-v1%3A0/invoke", MESSAGES, Some("us.anthropic.claude-x-v1:0")),
+        ("/v1/responses", RESPONSES, None),
+        ("/openai/v1/responses", RESPONSES, None),
+        ("/v1beta/models/gemini-x:generateContent", GEMINI, Some("gemini-x")),
+        ("/v1/models/gemini-x:streamGenerateContent", GEMINI, Some("gemini-x")),
+        ("/v1beta/tunedModels/mine:generateContent", GEMINI, Some("mine")),
+        (
+            "/v1/projects/p/locations/l/publishers/google/models/gemini-x:generateContent",
+            GEMINI,
+            Some("gemini-x"),
+        ),
+        ("/v1/projects/p/locations/l/endpoints/42:streamGenerateContent", GEMINI, Some("42")),
+        ("/api/chat", OLLAMA, None),
+        ("/api/generate", OLLAMA, None),
+        ("/v1/embeddings", EMBED, None),
+        ("/openai/deployments/d-1/embeddings", EMBED, Some("d-1")),
+        ("/v1beta/models/e:embedContent", EMBED, Some("e")),
+        ("/v1beta/models/e:batchEmbedContents", EMBED, Some("e")),
+        ("/api/embed", EMBED, None),
+        ("/api/embeddings", EMBED, None),
+        ("/v1/responses/input_tokens", OPAQUE, None),
+        ("/v1/responses/compact", OPAQUE, None),
+        ("/v1/messages/count_tokens", OPAQUE, None),
+        ("/v1/messages/batches", OPAQUE, None),
+        ("/v1beta/models/gemini-x:countTokens", OPAQUE, None),
+        ("/v1beta/interactions", OPAQUE, None),
+        ("/model/anthropic.claude-x/converse", OPAQUE, None),
+        ("/model/amazon.nova/invoke", OPAQUE, None),
+        ("/api/tags", OPAQUE, None),
+    ];
+    for (path, dialect, model) in known {
+        for base in ["https://h", "https://h:8443/gateway/v2", "https://h/models/google"] {
+            for query in ["", "?api-version=2024-10-21", "?alt=sse&key=k"] {
+                let call = Call::post(&format!("{base}{path}{query}"), r#"{"input":"x"}"#);
+                assert_eq!(call.dialect, dialect, "{base}{path}{query}");
+                assert_eq!(call.model().as_deref(), model, "{base}{path}{query}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_depends_on_more_than_the_request_is_a_bypass() {
+    let gemini = "https://us.aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google/models/m:generateContent";
+    let azure = "https://x.openai.azure.com/openai/v1/responses?api-version=preview";
+    let cases = [
+        (azure, r#""store":true"#, Some("store-true")),
+        (azure, r#""store":false"#, None),
+        (azure, r#""previous_response_id":"r""#, Some("earlier-response")),
+        (azure, r#""previous_response_id":null"#, None),
+        (azure, r#""conversation":{"id":"c"}"#, Some("conversation")),
+        (azure, r#""background":true"#, Some("background")),
+        (azure, r#""background":false"#, None),
+        (azure, r#""background_options":{}"#, Some("background")),
+        (azure, r#""prompt":{"id":"p"}"#, Some("prompt-without-version")),
+        (azure, r#""prompt":{"id":"p","version":"2","variables":{"a":"b"}}"#, None),
+        (
+            azure,
+            r#""prompt":{"id":"p","version":"2","variables":{"a":{"type":"input_file","file_id":"f"}}}"#,
+            Some("content-by-id"),
+        ),
+        (azure, r#""input":[{"type":"item_reference","id":"i"}]"#, Some("item-reference")),
+        (azure, r#""tools":[{"type":"web_search"}]"#, Some("hosted-tool")),
+        (azure, r#""tools":[{"type":"file_search","vector_store_ids":["v"]}]"#, Some("hosted-tool")),
+        (azure, r#""tools":[{"type":"code_interpreter","container":"c"}]"#, Some("hosted-tool")),
+        (azure, r#""tools":[{"type":"image_generation"}]"#, Some("hosted-tool")),
+        (azure, r#""tools":[{"type":"computer_use_preview"}]"#, Some("hosted-tool")),
+        (azure, r#""tools":[{"type":"shell"}]"#, Some("hosted-tool")),
+        (azure, r#""tools":[{"type":"mcp","server_url":"https://h"}]"#, Some("hosted-tool")),
+        (azure, r#""tools":[{"type":"function","name":"f"},{"type":"custom","name":"g"}]"#, None),
+        (
+            azure,
+            r#""input":[{"role":"user","content":[{"type":"input_image","image_url":"https://h/p"}]}]"#,
+            Some("content-by-url"),
+        ),
+        (
+            azure,
+            r#""input":[{"role":"user","content":[{"type":"input_file","file_id":"f"}]}]"#,
+            Some("content-by-id"),
+        ),
+        (
+            azure,
+            r#""input":[{"type":"computer_call_output","call_id":"c","output":{"type":"computer_screenshot","file_id":"f"}}]"#,
+            Some("content-by-id"),
+        ),
+        (
+            azure,
+            r#""input":[{"type":"function_call_output","call_id":"c","output":[{"type":"input_image","image_url":"https://h/p"}]}]"#,
+            Some("content-by-url"),
+        ),
+        (gemini, r#""store":true"#, Some("store-true")),
+        (gemini, r#""store":false"#, None),
+        (gemini, r#""continuationToken":"c""#, Some("continuation")),
+        (gemini, r#""tools":[{"googleSearch":{}}]"#, Some("hosted-tool")),
+        (gemini, r#""tools":[{"urlContext":{}}]"#, Some("hosted-tool")),
+        (gemini, r#""tools":[{"codeExecution":{}}]"#, Some("hosted-tool")),
+        (gemini, r#""tools":[{"fileSearch":{}}]"#, Some("hosted-tool")),
+        (gemini, r#""tools":[{"googleMaps":{}}]"#, Some("hosted-tool")),
+        (gemini, r#""tools":[{"retrieval":{}}]"#, Some("hosted-tool")),
+        (gemini, r#""tools":[{"computerUse":{}}]"#, Some("hosted-tool")),
+        (gemini, r#""tools":[{"mcpServers":[]}]"#, Some("hosted-tool")),
+        (gemini, r#""tools":[{"functionDeclarations":[{"name":"f"}]}]"#, None),
+        (gemini, r#""cachedContent":"cachedContents/c""#, None),
+        (
+            gemini,
+            r#""contents":[{"parts":[{"fileData":{"mimeType":"video/mp4","fileUri":"gs://b/o"}}]}]"#,
+            Some("content-by-url"),
+        ),
+        (
+            gemini,
+            r#""contents":[{"parts":[{"functionResponse":{"name":"f","response":{},"parts":[{"fileData":{"mimeType":"image/png","fileUri":"gs://b/o"}}]}}]}]"#,
+            Some("content-by-url"),
+        ),
+        ("http://h/api/chat", r#""messages":[{"role":"user","content":"x"}]"#, None),
+        ("http://h/api/chat", r#""messages":[]"#, Some("loads-a-model")),
+        ("http://h/api/generate", r#""prompt":"x","_debug_render_only":true"#, Some("debug")),
+        ("http://h/v1/embeddings", r#""input":["https://h is only a text"]"#, None),
+        ("http://h/v1/embeddings", r#""input":[[1,2],[3]]"#, None),
+        ("http://h/v1/embeddings", r#""input":[{"image":"https://h/p.png"}]"#, Some("content-by-url")),
+        (
+            "http://h/v1beta/models/e:embedContent",
+            r#""content":{"parts":[{"fileData":{"fileUri":"gs://b/o"}}]}"#,
+            Some("content-by-url"),
+        ),
+        (
+            "http://h/v1beta/models/e:batchEmbedContents",
+            r#""requests":[{"content":{"parts":[{"fileData":{"fileUri":"gs://b/o"}}]}}]"#,
+            Some("content-by-url"),
+        ),
+    ];
+    for (uri, member, why) in cases {
+        let call = Call::post(uri, format!(r#"{{"model":"m",{member}}}"#));
+        assert_ne!(call.dialect, OPAQUE, "{uri}");
+        assert_eq!(call.format().bypass(&call), why, "{uri} {member}");
+    }
 }
 
 /// Usage objects as providers returned them, each with its expected normal form.

@@ -422,6 +422,29 @@ mod the_bridge {
     }
 }
 
+#[tokio::test]
+async fn a_client_of_another_http_version_is_served() {
+    let upstream = Upstream::new();
+    let server = Server::upstream(&upstream).await;
+    for version in [http::Version::HTTP_2, http::Version::HTTP_10] {
+        let request = http::Request::post(format!("{}{CHAT}", server.origin))
+            .version(version)
+            .header("expect", "100-continue")
+            .body(http_body_util::Full::<bytes::Bytes>::from(BODY))
+            .expect("a request");
+        let sent = FromHttp::new(Exit::new(reqwest::Client::new())).oneshot(request);
+        let reply = within(5, sent).await.expect("the upstream speaks HTTP/1.1");
+        assert_eq!(reply.status(), StatusCode::OK, "{version:?}");
+    }
+}
+
+#[test]
+fn an_exit_shows_no_password() {
+    let origin = "https://ann:hush@gw.example/base".parse().expect("a URI");
+    let exit = Exit::new(reqwest::Client::new()).with_origin(origin).expect("an origin");
+    assert_eq!(format!("{exit:?}"), r#"Exit { origin: Some("https://gw.example/base"), .. }"#);
+}
+
 #[test]
 fn edges_are_as_capable_as_the_clients_ask() {
     fn check<T: Clone + Send + Sync + 'static>() {}

@@ -51,12 +51,20 @@ fuzz_target!(|data: &[u8]| {
 
 fn calls(call: &Call) -> HashSet<String> {
     let prompt = call.format().prompt(call);
-    prompt.messages.iter().flat_map(|message| message.calls().map(str::to_owned).collect::<Vec<_>>()).collect()
+    prompt
+        .messages
+        .iter()
+        .flat_map(|message| message.calls().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
 }
 
 fn results(call: &Call) -> HashSet<String> {
     let prompt = call.format().prompt(call);
-    prompt.messages.iter().flat_map(|message| message.results().map(str::to_owned).collect::<Vec<_>>()).collect()
+    prompt
+        .messages
+        .iter()
+        .flat_map(|message| message.results().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
 }
 
 /// Ids that are called once and answered once, the call first.
@@ -72,6 +80,8 @@ fn ties(call: &Call) -> HashSet<String> {
     };
     calls(call)
         .into_iter()
-        .filter(|id| matches!((&spots(id, true)[..], &spots(id, false)[..]), ([call], [result]) if call < result))
+        .filter(
+            |id| matches!((&spots(id, true)[..], &spots(id, false)[..]), ([call], [result]) if call < result),
+        )
         .collect()
 }

@@ -31,14 +31,13 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use http::HeaderMap;
 use http::header::{AUTHORIZATION, HOST, HeaderName};
 
 use super::canon::{self, Paths, Sink};
 use super::secret::Secret;
-use crate::call::{Call, Dialect, Scope};
+use crate::call::{Call, Dialect, Scope, is_signature, is_signed};
 
 /// Version of what is in a key. Part of every key.
 const SCHEMA: u8 = 1;
@@ -101,6 +100,7 @@ pub struct Keyer {
     logs: [u8; 32],
     entries: [u8; 32],
     aliases: [u8; 32],
+    also: Arc<[HeaderName]>,
 }
 
 impl fmt::Debug for Keyer {
@@ -123,27 +123,46 @@ mod field {
     pub(super) const SCOPE: u8 = 27;
     pub(super) const CREDENTIAL: u8 = 28;
     pub(super) const NO_CREDENTIAL: u8 = 29;
+    pub(super) const USERINFO: u8 = 30;
 }
 
 /// Headers that steer an API and are always in the key.
-const STEERING: [HeaderName; 5] = [
+const STEERING: [HeaderName; 6] = [
     HeaderName::from_static("anthropic-version"),
     HeaderName::from_static("anthropic-beta"),
     HeaderName::from_static("openai-beta"),
     HeaderName::from_static("openai-organization"),
     HeaderName::from_static("openai-project"),
+    HeaderName::from_static("x-goog-user-project"),
 ];
 
 /// A list whose order and repetition mean nothing.
 const SET: HeaderName = HeaderName::from_static("anthropic-beta");
 
-/// Headers that hold a credential, in sorted order.
-const CREDENTIALS: [HeaderName; 4] = [
-    HeaderName::from_static("api-key"),
-    AUTHORIZATION,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("x-goog-api-key"),
-];
+/// The token of a temporary AWS credential. Part of what is signed, and renewed within hours.
+const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
+
+/// True if a header of this name, in lower case, holds a credential or the like.
+///
+/// Gateways and providers name theirs as they please, so a list of whole names always lacks one. A name taken for a
+/// credential without need costs hits; one that is missed would show one caller's answers to another.
+fn names_credential(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let marked = (0..bytes.len()).any(|at| {
+        let rest = &bytes[at..];
+        let marks: &[&str] = match rest[0] {
+            b'a' => &["auth", "api-key", "apikey", "access-key"],
+            b'c' => &["cookie", "credential"],
+            b'j' => &["jwt"],
+            b'p' => &["password"],
+            b's' => &["secret", "session", "subscription-key"],
+            b't' => &["token"],
+            _ => &[],
+        };
+        marks.iter().any(|mark| rest.starts_with(mark.as_bytes()))
+    });
+    (marked && !name.contains("idempotency")) || name == "x-key"
+}
 
 impl Keyer {
     /// A maker of keys of this deployment.
@@ -157,7 +176,16 @@ impl Keyer {
             logs: blake3::derive_key("thrifty 2026-11 cache log fingerprint v1", &root),
             entries: blake3::derive_key("thrifty 2026-11 cache entry mac v1", &root),
             aliases: blake3::derive_key("thrifty 2026-11 cache alias v1", &root),
+            also: Arc::default(),
         }
+    }
+
+    /// Takes these headers for credentials too, beside those whose names say so; see
+    /// [`CacheBuilder::credential_header`](crate::cache::CacheBuilder::credential_header).
+    #[must_use]
+    pub fn with_credential_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.also = self.also.iter().cloned().chain(names).collect();
+        self
     }
 
     /// The key of `call` as it goes out, for whoever is in `scope`. Values of the `vary` headers count too.
@@ -244,11 +272,19 @@ impl Keyer {
         sink.finish()
     }
 
-    /// Keyed hash of all credentials of the call, if it has one.
+    /// Keyed hash of all credentials of the call, if it has one: headers, the user in the URI, a key in the query.
     fn credential(&self, call: &Call, skip_signature: bool) -> Option<[u8; 32]> {
         let (mut sink, mut found) = (Sink::new(blake3::Hasher::new_keyed(&self.credentials), 0), false);
-        for name in &CREDENTIALS {
-            for value in call.parts.headers.get_all(name) {
+        let headers = &call.parts.headers;
+        let skip_signature = skip_signature && is_signed(headers);
+        let mut names: Vec<&HeaderName> = headers
+            .keys()
+            .filter(|name| names_credential(name.as_str()) || self.also.contains(name))
+            .filter(|name| !(skip_signature && **name == SECURITY_TOKEN))
+            .collect();
+        names.sort_unstable_by_key(|name| name.as_str());
+        for name in names {
+            for value in headers.get_all(name) {
                 if skip_signature && name == AUTHORIZATION && is_signature(value.as_bytes()) {
                     continue;
                 }
@@ -261,17 +297,12 @@ impl Keyer {
             found = true;
             sink.field(field::QUERY, value.as_bytes());
         }
+        if let Some((user, _)) = call.parts.uri.authority().and_then(|all| all.as_str().rsplit_once('@')) {
+            found = true;
+            sink.field(field::USERINFO, user.as_bytes());
+        }
         found.then(|| sink.finish())
     }
-}
-
-fn is_signed(headers: &HeaderMap) -> bool {
-    headers.get_all(AUTHORIZATION).iter().any(|value| is_signature(value.as_bytes()))
-}
-
-/// AWS Signature Version 4 (and 4A): new for each request, and the key id in it is no secret.
-fn is_signature(value: &[u8]) -> bool {
-    value.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"AWS4-"))
 }
 
 fn query(call: &Call) -> impl Iterator<Item = &str> {

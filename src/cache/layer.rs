@@ -89,6 +89,7 @@ pub struct CacheBuilder {
     ttl: Duration,
     scope: Scope,
     vary: Vec<HeaderName>,
+    credentials: Vec<HeaderName>,
     secret: Option<Secret>,
     limits: Limits,
     clock: Arc<dyn Clock>,
@@ -104,6 +105,7 @@ impl Default for CacheBuilder {
             ttl: Duration::from_secs(24 * 3600),
             scope: Scope::default(),
             vary: Vec::new(),
+            credentials: Vec::new(),
             secret: None,
             limits: Limits {
                 max_callers: 10_000,
@@ -167,6 +169,17 @@ impl CacheBuilder {
     /// are.
     pub fn vary_on(mut self, header: HeaderName) -> Self {
         self.vary.push(header);
+        self
+    }
+
+    /// Adds a request header that tells who asks, under a name that does not say so: `x-user`, say.
+    ///
+    /// Default: none. Always taken for credentials are the user in a URI, `key=` in a query, and every header whose
+    /// name holds `auth`, `token`, `api-key`, `apikey`, `access-key`, `subscription-key`, `secret`, `credential`,
+    /// `password`, `jwt`, `cookie` or `session`. What no header says, such as a client certificate, is not seen:
+    /// give such callers a [`Scope::tenant`] each.
+    pub fn credential_header(mut self, header: HeaderName) -> Self {
+        self.credentials.push(header);
         self
     }
 
@@ -245,7 +258,8 @@ impl CacheBuilder {
                 "cached answers are shared between credentials, as the scope of the cache layer says"
             );
         }
-        let keyer = Keyer::new(&self.secret.unwrap_or_else(Secret::random));
+        let keyer =
+            Keyer::new(&self.secret.unwrap_or_else(Secret::random)).with_credential_headers(self.credentials);
         let tiers = Tiers::new(Memory::new(self.memory_bytes));
         #[cfg(feature = "disk")]
         let tiers = tiers.with_disk(self.disk.map(|path| {

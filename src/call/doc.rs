@@ -18,7 +18,8 @@ use crate::{Error, Kind};
 ///
 /// A body that is not one JSON object, nests deeper than 128 or is larger than [`Doc::MAX_BYTES`] is not an error:
 /// it cannot be looked into ([`Doc::trouble`] says why) and goes through as it came. A body with a name twice can
-/// be looked into but not edited, since readers disagree on which of the two counts.
+/// be looked into but not edited, since readers disagree on which of the two counts. Nor is one edited that is
+/// [sealed](Doc::sealed).
 ///
 /// # Example
 /// ```
@@ -33,6 +34,7 @@ use crate::{Error, Kind};
 pub struct Doc {
     shared: Arc<Shared>,
     edited: bool,
+    sealed: bool,
 }
 
 struct Shared {
@@ -95,7 +97,11 @@ impl Doc {
     /// A document of these bytes; nothing is read yet.
     #[must_use]
     pub fn new(raw: impl Into<Bytes>) -> Self {
-        Self { shared: Arc::new(Shared { raw: raw.into(), index: OnceLock::new() }), edited: false }
+        Self {
+            shared: Arc::new(Shared { raw: raw.into(), index: OnceLock::new() }),
+            edited: false,
+            sealed: false,
+        }
     }
 
     /// The bytes as they would be sent now.
@@ -131,10 +137,17 @@ impl Doc {
         self.index().ok().and_then(|index| index.duplicate.as_deref())
     }
 
-    /// True if the body is one JSON object without a name twice.
+    /// This document, never to be edited: something outside it vouches for its very bytes, such as a signature.
+    #[must_use]
+    pub fn sealed(mut self) -> Self {
+        self.sealed = true;
+        self
+    }
+
+    /// True if the body is one JSON object without a name twice, and not sealed.
     #[must_use]
     pub fn is_editable(&self) -> bool {
-        self.index().is_ok_and(|index| index.duplicate.is_none())
+        !self.sealed && self.index().is_ok_and(|index| index.duplicate.is_none())
     }
 
     /// JSON text of the member `name`, exactly as it stands; the first if the name occurs twice.
@@ -190,8 +203,8 @@ impl Doc {
     /// Replaces the value of `name` by this JSON text, or adds the member at the end.
     ///
     /// # Errors
-    /// [`Kind::NotEditable`] when the body cannot be looked into or has a name twice; [`Kind::BadInput`] when
-    /// `value` is not JSON. The body is then as it was.
+    /// [`Kind::NotEditable`] when the body cannot be looked into, has a name twice or is sealed; [`Kind::BadInput`]
+    /// when `value` is not JSON. The body is then as it was.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), Error> {
         if serde_json::from_str::<&serde_json::value::RawValue>(value).is_err() {
             return Err(Error::bad_input(
@@ -227,7 +240,7 @@ impl Doc {
     /// Removes the member `name` with its comma; true if it was there.
     ///
     /// # Errors
-    /// [`Kind::NotEditable`] when the body cannot be looked into or has a name twice.
+    /// [`Kind::NotEditable`] when the body cannot be looked into, has a name twice or is sealed.
     pub fn remove(&mut self, name: &str) -> Result<bool, Error> {
         let index = self.editable()?;
         let raw = &self.shared.raw;
@@ -299,6 +312,9 @@ impl Doc {
     }
 
     fn editable(&self) -> Result<&Index, Error> {
+        if self.sealed {
+            return Err(not_editable("the body is signed or otherwise sealed".to_owned()));
+        }
         let index = self.index().map_err(|trouble| not_editable(trouble.to_string()))?;
         match &index.duplicate {
             None => Ok(index),
@@ -448,6 +464,17 @@ mod tests {
         assert_eq!(Doc::new(&b"{\"a\":\"\xff\"}"[..]).trouble(), Some(Trouble::NotUtf8));
         assert!(Doc::new("[1]").trouble().is_some());
         assert!(Doc::new("{} {}").trouble().is_some());
+    }
+
+    #[test]
+    fn what_is_sealed_is_looked_into_and_never_edited() {
+        let mut doc = Doc::new(r#"{"a":[1]}"#).sealed();
+        assert!(!doc.is_editable() && !doc.clone().is_editable());
+        assert_eq!(doc.get("a"), Some("[1]"));
+        assert_eq!(doc.set("b", "1").unwrap_err().kind(), Kind::NotEditable);
+        assert_eq!(doc.remove("a").unwrap_err().kind(), Kind::NotEditable);
+        assert!(doc.edit_elements("a", |_, _| Element::Drop).is_err());
+        assert_eq!(doc.bytes(), r#"{"a":[1]}"#);
     }
 
     #[test]

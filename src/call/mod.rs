@@ -35,7 +35,9 @@ mod scope;
 use std::fmt;
 
 use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::request::Parts;
+use http::{HeaderMap, Method};
 
 pub use self::dialect::Dialect;
 pub use self::doc::{Doc, Element, Trouble};
@@ -57,10 +59,15 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call of this dialect; nothing is recognised or checked.
+    /// A call of this dialect; nothing is recognised or checked. The body of a signed one (AWS SigV4) is
+    /// [sealed](Doc::sealed), since the signature covers it.
+    ///
+    /// Whoever signs a call later, by changing its headers, seals its `doc` too, unless no editing layer follows.
     #[must_use]
     pub fn new(dialect: Dialect, parts: Parts, doc: impl Into<Doc>) -> Self {
-        Self { dialect, parts, doc: doc.into() }
+        let doc = doc.into();
+        let doc = if is_signed(&parts.headers) { doc.sealed() } else { doc };
+        Self { dialect, parts, doc }
     }
 
     /// This call with these wishes in place of what it had.
@@ -70,14 +77,29 @@ impl Call {
         self
     }
 
-    /// The call as an HTTP request with a complete body, `content-length` set right.
+    /// The call as an HTTP request with a complete body, `content-length` set right. One without a body has none,
+    /// unless its method is meant to come with a body.
     #[must_use]
     pub fn into_request(self) -> http::Request<Bytes> {
         let Self { dialect: _, mut parts, doc } = self;
         let bytes = doc.into_bytes();
-        parts.headers.insert(http::header::CONTENT_LENGTH, bytes.len().into());
+        if bytes.is_empty() && ![Method::POST, Method::PUT, Method::PATCH].contains(&parts.method) {
+            parts.headers.remove(CONTENT_LENGTH);
+        } else {
+            parts.headers.insert(CONTENT_LENGTH, bytes.len().into());
+        }
         http::Request::from_parts(parts, bytes)
     }
+}
+
+/// True if a signature in the headers covers path, host and body (AWS SigV4).
+pub(crate) fn is_signed(headers: &HeaderMap) -> bool {
+    headers.get_all(AUTHORIZATION).iter().any(|value| is_signature(value.as_bytes()))
+}
+
+/// AWS Signature Version 4 (and 4A): new for each request, and the key id in it is no secret.
+pub(crate) fn is_signature(value: &[u8]) -> bool {
+    value.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"AWS4-"))
 }
 
 impl fmt::Debug for Call {

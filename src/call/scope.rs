@@ -28,7 +28,8 @@ enum Who {
 }
 
 impl Scope {
-    /// Whoever presents the same credential (the default). Calls without one share a scope per origin.
+    /// Whoever presents the same credentials (the default), all of them: headers whose names say so, the user in the
+    /// URI, a key in the query. Calls without one share a scope per origin.
     #[must_use]
     pub fn credential() -> Self {
         Self(Who::Credential)

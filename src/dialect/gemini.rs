@@ -47,7 +47,7 @@ impl Format for Gemini {
 
     fn claims_path(&self, path: &str) -> bool {
         (path.ends_with(":generateContent") || path.ends_with(":streamGenerateContent"))
-            && (model_in(path).is_some() || endpoint_in(path).is_some())
+            && named_in(path).is_some()
     }
 
     fn claims_body(&self, _: &Parts, _: &Doc) -> bool {
@@ -56,9 +56,8 @@ impl Format for Gemini {
 
     fn model(&self, call: &Call) -> Option<String> {
         let path = call.parts.uri.path();
-        model_in(path)
-            .or_else(|| endpoint_in(path))
-            .map(|segment| path::decoded(&path[segment]))
+        named_in(path)
+            .map(|(_, segment)| path::decoded(&path[segment]))
             .or_else(|| call.doc.str("model").map(Cow::into_owned))
     }
 
@@ -222,14 +221,20 @@ impl Format for Gemini {
     }
 }
 
-/// Where a path of Vertex names an endpoint with a tuned model. Its name is no model to choose, so it is only read.
-fn endpoint_in(path: &str) -> Option<Range<usize>> {
-    path::segment(path, "/endpoints/", ':')
+/// What stands before an endpoint of Vertex with a tuned model. Its name is no model to choose, so it is only read.
+const ENDPOINTS: &str = "/endpoints/";
+
+/// Where a path of Google's names what is to answer, and after which word; the last such word counts.
+fn named_in(path: &str) -> Option<(&'static str, Range<usize>)> {
+    let words = ["/models/", "/tunedModels/", ENDPOINTS].into_iter();
+    words
+        .filter_map(|after| Some((after, path::segment(path, after, ':')?)))
+        .max_by_key(|(_, segment)| segment.start)
 }
 
 /// Where the model stands in a path of Google's, still percent-encoded.
 pub(super) fn model_in(path: &str) -> Option<Range<usize>> {
-    path::segment(path, "/models/", ':').or_else(|| path::segment(path, "/tunedModels/", ':'))
+    named_in(path).filter(|(after, _)| *after != ENDPOINTS).map(|(_, segment)| segment)
 }
 
 fn either<'a>(doc: &'a Doc, camel: &str, snake: &str) -> Option<&'a str> {

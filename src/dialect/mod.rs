@@ -248,11 +248,12 @@ impl Dialect {
 }
 
 impl Call {
-    /// A call from an HTTP head and a body, its format recognised. Never fails: what is not understood is opaque.
+    /// A call from an HTTP head and a body, its format recognised. Never fails: what is not understood is opaque, and
+    /// the body of a signed call is [sealed](Doc::sealed).
     #[must_use]
     pub fn from_parts(parts: Parts, doc: impl Into<Doc>) -> Self {
         let doc = doc.into();
-        Self { dialect: Dialect::recognise(&parts, &doc), parts, doc }
+        Self::new(Dialect::recognise(&parts, &doc), parts, doc)
     }
 
     /// A POST of this JSON body, its format recognised.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use http::Uri;
 use http::request::Parts;
 
+use crate::call::is_signed;
 use crate::{Error, Kind};
 
 /// Where in `path` the name stands that follows the last `after` and ends before `until`. The last, because a gateway
@@ -36,7 +37,8 @@ pub(super) fn decoded(name: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Puts `name`, percent-encoded, in the place of `segment` of the path; the rest of the URI stays.
+/// Puts `name`, percent-encoded, in the place of `segment` of the path; the rest of the URI stays. A signature covers the
+/// path, so a signed request is refused.
 pub(super) fn replace(parts: &mut Parts, segment: Range<usize>, name: &str) -> Result<(), Error> {
     let refused = || {
         Error::new(
@@ -45,7 +47,7 @@ pub(super) fn replace(parts: &mut Parts, segment: Range<usize>, name: &str) -> R
             "send the call as it is, or check its URI",
         )
     };
-    if name.is_empty() {
+    if name.is_empty() || is_signed(&parts.headers) {
         return Err(refused());
     }
     let path = parts.uri.path();

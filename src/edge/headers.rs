@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
 use crate::Error;
-use crate::call::{CacheMode, Options, Scope};
+use crate::call::{CacheMode, Options, Scope, is_signed};
 
 /// Headers that mean one connection only (RFC 9110, section 7.6.1, and its forerunners).
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -24,16 +24,23 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ///
 /// With `trust` unset the wishes are taken off and not followed.
 pub(super) fn inward(parts: &mut Parts, trust: bool) -> Result<(), Error> {
-    let wished = take_wishes(&mut parts.headers)?;
-    if let Some(wished) = wished.filter(|_| trust) {
+    // The next hop is a connection of its own, and finds its version out by itself.
+    parts.version = http::Version::HTTP_11;
+    let ours = take_ours(&mut parts.headers);
+    // What is not followed need not make sense either.
+    if trust && let Some(wished) = wishes(&ours)? {
         let mut options = parts.extensions.remove::<Options>().unwrap_or_default();
         wished.onto(&mut options);
         parts.extensions.insert(options);
     }
     strip_hop_by_hop(&mut parts.headers);
-    // The next hop has another host and, after an edit, another length.
-    parts.headers.remove(header::HOST);
+    // The next hop has another host and, after an edit, another length. A signature holds for the host it names.
+    if !is_signed(&parts.headers) {
+        parts.headers.remove(header::HOST);
+    }
     parts.headers.remove(header::CONTENT_LENGTH);
+    // The body is here already, so there is nobody to wait for a word to go on.
+    parts.headers.remove(header::EXPECT);
     // A compressed answer can neither be read for its usage nor be served to a client that asked for another
     // coding. A client library that decodes by itself adds the header anew below us.
     parts.headers.remove(header::ACCEPT_ENCODING);
@@ -82,27 +89,29 @@ impl Wishes {
     }
 }
 
-/// Takes all headers named `thrifty-..` off; `None` when there are none.
-fn take_wishes(headers: &mut HeaderMap) -> Result<Option<Wishes>, Error> {
-    let ours: Vec<HeaderName> =
+/// Takes all headers named `thrifty-..` off.
+fn take_ours(headers: &mut HeaderMap) -> Vec<(HeaderName, Vec<HeaderValue>)> {
+    let names: Vec<HeaderName> =
         headers.keys().filter(|name| name.as_str().starts_with("thrifty-")).cloned().collect();
-    if ours.is_empty() {
-        return Ok(None);
-    }
-    let mut wishes = Wishes::default();
-    let mut outcome = Ok(());
-    for name in ours {
-        let values: Vec<_> = headers.get_all(&name).iter().cloned().collect();
+    let mut take = |name: HeaderName| {
+        let values = headers.get_all(&name).iter().cloned().collect();
         headers.remove(&name);
+        (name, values)
+    };
+    names.into_iter().map(&mut take).collect()
+}
+
+/// What these headers wish for; `None` when there are none.
+fn wishes(ours: &[(HeaderName, Vec<HeaderValue>)]) -> Result<Option<Wishes>, Error> {
+    let mut wishes = Wishes::default();
+    for (name, values) in ours {
         let text = match &values[..] {
-            [value] => value.to_str().map_err(|_| bad(&name, "is not plain text", "send visible ASCII")),
-            _ => Err(bad(&name, "came more than once", "send it once")),
+            [value] => value.to_str().map_err(|_| bad(name, "is not plain text", "send visible ASCII"))?,
+            _ => return Err(bad(name, "came more than once", "send it once")),
         };
-        if let Err(error) = text.and_then(|text| wishes.take(&name, text.trim())) {
-            outcome = outcome.and(Err(error));
-        }
+        wishes.take(name, text.trim())?;
     }
-    outcome.map(|()| Some(wishes))
+    Ok((!ours.is_empty()).then_some(wishes))
 }
 
 impl Wishes {
@@ -194,9 +203,11 @@ mod tests {
 
     #[test]
     fn untrusted_wishes_are_taken_off_and_not_followed() {
-        let mut parts = head(&[("thrifty-scope", "x")]);
-        inward(&mut parts, false).expect("good");
-        assert!(parts.headers.is_empty() && parts.extensions.get::<Options>().is_none());
+        for (name, value) in [("thrifty-scope", "x"), ("thrifty-cap", "many"), ("thrifty-colour", "red")] {
+            let mut parts = head(&[(name, value)]);
+            inward(&mut parts, false).expect("what is not followed is not judged");
+            assert!(parts.headers.is_empty() && parts.extensions.get::<Options>().is_none(), "{name}");
+        }
     }
 
     #[test]
@@ -221,9 +232,12 @@ mod tests {
             ("host", "here"),
             ("content-length", "3"),
             ("accept-encoding", "br"),
+            ("expect", "100-continue"),
             ("x-theirs", "2"),
         ]);
+        parts.version = http::Version::HTTP_2;
         inward(&mut parts, true).expect("good");
         assert_eq!(parts.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-theirs"]);
+        assert_eq!(parts.version, http::Version::HTTP_11, "the version of one hop is not that of the next");
     }
 }

@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use super::headers::inward;
 use super::response::{Expecting, receive};
-use crate::call::{Call, Dialect, Reply, ReplyBody};
+use crate::call::{Call, Dialect, Reply, ReplyBody, is_signed};
 use crate::{BoxError, Error, Kind};
 
 /// Largest request body an edge collects, in bytes, unless told otherwise: that of Anthropic's API.
@@ -28,7 +28,13 @@ pub(super) const MAX_REQUEST: usize = 32 << 20;
 ///
 /// The request's body is collected, its `thrifty-..` headers become
 /// [`Options`](crate::call::Options) (the [module docs](crate::edge) list them), and headers that hold for one hop
-/// only are taken off, with `host`, `content-length` and `accept-encoding`. The reply's body is passed on as it comes.
+/// only are taken off, with `host`, `content-length`, `accept-encoding` and `expect`. The reply's body is passed on as
+/// it comes.
+///
+/// A signed request (AWS SigV4) keeps its `host`, and no layer edits it: the signature covers both host and body.
+///
+/// Always ready: the stack is asked for room once the request is here whole, so a slow upload holds no permit. To bound
+/// how many uploads are held in memory, put a limit around this service, not inside it.
 ///
 /// Errors stay errors; [`answering_errors`](Self::answering_errors) turns them into replies.
 #[derive(Clone, Debug)]
@@ -54,7 +60,8 @@ impl<S> FromHttp<S> {
         self
     }
 
-    /// Takes `thrifty-..` headers off without following them. Default: they are followed.
+    /// Takes `thrifty-..` headers off without following them, whatever they say. Default: they are followed, and one
+    /// that makes no sense is refused.
     ///
     /// For a proxy whose clients are not trusted with caps, scopes and cache modes.
     #[must_use]
@@ -91,17 +98,15 @@ where
     type Error = BoxError;
     type Future = BoxFuture<Reply, BoxError>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let not_ready_inner = self.inner.clone();
-        let mut ready_inner = std::mem::replace(&mut self.inner, not_ready_inner);
-        let (max_body, trust) = (self.max_body, self.trust);
+        let Self { inner, max_body, trust } = self.clone();
         Box::pin(async move {
             let call = read(request, max_body, trust).await?;
-            ready_inner.call(call).await.map(outward).map_err(Into::into)
+            inner.oneshot(call).await.map(outward).map_err(Into::into)
         })
     }
 }
@@ -267,7 +272,7 @@ impl<S: Clone, B> Clone for ToHttp<S, B> {
 
 impl<S, B> fmt::Debug for ToHttp<S, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ToHttp").field("origin", &self.origin).finish_non_exhaustive()
+        f.debug_struct("ToHttp").field("origin", &self.origin.as_ref().map(shown)).finish_non_exhaustive()
     }
 }
 
@@ -311,10 +316,27 @@ pub(super) fn checked(origin: Uri) -> Result<Uri, Error> {
     Ok(origin)
 }
 
+/// An origin without its user and password.
+pub(super) fn shown(origin: &Uri) -> String {
+    let authority = origin.authority().map_or("", |authority| authority.as_str());
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{}://{host}{}", origin.scheme_str().unwrap_or_default(), origin.path())
+}
+
 /// Sends `call` to another origin.
 pub(super) fn redirect(call: &mut Call, origin: &Uri) -> Result<(), Error> {
-    call.parts.uri = moved(&call.parts.uri, origin)?;
-    call.parts.headers.remove(HOST);
+    let moved = moved(&call.parts.uri, origin)?;
+    let from = std::mem::replace(&mut call.parts.uri, moved);
+    let headers = &mut call.parts.headers;
+    if !is_signed(headers) {
+        headers.remove(HOST);
+    } else if !headers.contains_key(HOST)
+        && let Some(host) = from.authority().map(|all| all.as_str()).and_then(|all| all.rsplit('@').next())
+        && let Ok(host) = HeaderValue::from_str(host)
+    {
+        // The signature holds for the host the call came for.
+        headers.insert(HOST, host);
+    }
     Ok(())
 }
 
@@ -358,6 +380,88 @@ mod tests {
             assert_eq!(moved.expect("it fits").to_string(), want);
         }
         assert!(ToHttp::<(), Bytes>::new(()).with_origin(Uri::from_static("/v1")).is_err());
+    }
+
+    #[test]
+    fn an_origin_is_shown_without_its_password() {
+        let origin = Uri::from_static("https://ann:hush@gw.example:8443/base");
+        let edge = ToHttp::<(), Bytes>::new(()).with_origin(origin).expect("an origin");
+        assert_eq!(format!("{edge:?}"), r#"ToHttp { origin: Some("https://gw.example:8443/base"), .. }"#);
+    }
+
+    #[tokio::test]
+    async fn a_get_without_a_body_has_no_length() {
+        let client = service_fn(|request: http::Request<Full<Bytes>>| async move {
+            let told = format!("{:?} {:?}", request.version(), request.headers());
+            Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(told)))
+        });
+        let edge = FromHttp::new(ToHttp::new(client));
+        let told = async |request: http::request::Builder| {
+            let request = request.version(http::Version::HTTP_2).body(Full::<Bytes>::default());
+            let reply = edge.clone().oneshot(request.expect("a request")).await.expect("a reply");
+            reply.into_body().bytes().await.expect("bytes")
+        };
+        let get = http::Request::get("http://x/v1/models").header("expect", "100-continue");
+        assert_eq!(told(get).await, "HTTP/1.1 {}");
+        let post = http::Request::post("http://x/v1/chat/completions");
+        assert_eq!(told(post).await, r#"HTTP/1.1 {"content-length": "0"}"#);
+    }
+
+    #[tokio::test]
+    async fn a_signed_call_leaves_as_it_was_signed() {
+        const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=AK/20261124, SignedHeaders=host, Signature=ab";
+        let body = r#"{"model":"gpt-5-mini","stream":true,"messages":[]}"#;
+        let client = service_fn(|request: http::Request<Full<Bytes>>| async move {
+            assert_eq!(request.uri().host(), Some("real.example"));
+            let host = request.headers().get(HOST).cloned();
+            let body = request.into_body().collect().await.expect("a body").to_bytes();
+            Ok::<_, BoxError>(Response::new(Full::from(format!(
+                "{host:?} {}",
+                String::from_utf8_lossy(&body)
+            ))))
+        });
+        let exit = ToHttp::<_, Full<Bytes>>::new(client)
+            .with_origin(Uri::from_static("https://real.example"))
+            .expect("an origin");
+        let edits = service_fn(move |mut call: Call| {
+            let capped = crate::cap::apply(&mut call, &crate::cap::CapPolicy::new(64));
+            assert_eq!(capped.set, None);
+            assert_eq!(call.set_model("gpt-5").map_err(|error| error.kind()), Err(Kind::NotEditable));
+            call.format().ask_for_usage(&mut call);
+            exit.clone().oneshot(call)
+        });
+        let send = async |request: http::request::Builder| {
+            let request = request.header("authorization", SIGNED).body(Full::<Bytes>::from(body));
+            let reply = FromHttp::new(edits.clone()).oneshot(request.expect("a request")).await;
+            reply.expect("a reply").into_body().bytes().await.expect("bytes")
+        };
+        let want = format!(r#"Some("signed.example") {body}"#);
+        let by_header = http::Request::post("/v1/chat/completions").header("host", "signed.example");
+        assert_eq!(send(by_header).await, want);
+        assert_eq!(send(http::Request::post("http://signed.example/v1/chat/completions")).await, want);
+        let azure = http::Request::post("http://x/openai/deployments/a/chat/completions?api-version=1")
+            .header("authorization", SIGNED);
+        let (parts, ()) = azure.body(()).expect("a request").into_parts();
+        let mut call = Call::from_parts(parts, r#"{"messages":[]}"#);
+        assert!(call.set_model("b").is_err(), "nor is the path edited");
+        assert!(call.parts.uri.path().contains("/deployments/a/"));
+    }
+
+    #[tokio::test]
+    async fn a_slow_upload_holds_no_permit() {
+        let stack = tower::ServiceBuilder::new()
+            .concurrency_limit(1)
+            .service(service_fn(|_: Call| async { Ok::<_, BoxError>(Reply::new(ReplyBody::from("{}"))) }));
+        let edge = FromHttp::new(stack);
+        let never = futures_util::stream::pending::<Result<http_body::Frame<Bytes>, BoxError>>();
+        let slow = http::Request::post("/").body(http_body_util::StreamBody::new(never)).expect("a request");
+        let mut slow = Box::pin(edge.clone().oneshot(slow));
+        assert!(futures_util::poll!(&mut slow).is_pending());
+        let other = edge.oneshot(post("/", "{}"));
+        tokio::time::timeout(std::time::Duration::from_secs(5), other)
+            .await
+            .expect("it need not wait for the slow one")
+            .expect("a reply");
     }
 
     #[tokio::test]

@@ -28,6 +28,7 @@
 //! let service = ServiceBuilder::new().layer(RetryLayer::new()).service(Exit::new(reqwest::Client::new()));
 //! ```
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -38,7 +39,7 @@ use tower::ServiceExt;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::http::{MAX_REQUEST, checked, read as read_http, redirect};
+use super::http::{MAX_REQUEST, checked, read as read_http, redirect, shown};
 use super::response::{Expecting, receive};
 use crate::call::{Call, Reply};
 use crate::{BoxError, Error};
@@ -47,7 +48,7 @@ use crate::{BoxError, Error};
 ///
 /// # Errors
 /// The `reqwest::Error` as it is, without its URL, which may hold a key.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Exit {
     client: ::reqwest::Client,
     origin: Option<Uri>,
@@ -68,6 +69,13 @@ impl Exit {
     pub fn with_origin(mut self, origin: Uri) -> Result<Self, Error> {
         self.origin = Some(checked(origin)?);
         Ok(self)
+    }
+}
+
+impl fmt::Debug for Exit {
+    /// The origin without its password, and nothing of the client, which may hold headers with a key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exit").field("origin", &self.origin.as_ref().map(shown)).finish_non_exhaustive()
     }
 }
 

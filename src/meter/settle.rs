@@ -66,9 +66,11 @@ pub fn settle(receipt: &mut Receipt, prices: &PriceTable, body_bytes: u64, text_
         }
     }
 
-    if !receipt.served.is_free() && receipt.billed.is_none() && receipt.usage.is_none() {
-        let input = receipt.tokens_after.unwrap_or(body_bytes.div_ceil(4));
-        let usage = Usage::of(input, text_bytes.div_ceil(4));
+    let seen = receipt.usage.unwrap_or_default();
+    if !receipt.served.is_free() && receipt.billed.is_none() && !seen.is_known() {
+        let input = seen.input.or(receipt.tokens_after).unwrap_or(body_bytes.div_ceil(4));
+        let output = seen.output.unwrap_or(text_bytes.div_ceil(4));
+        let usage = Usage { input: Some(input), output: Some(output), ..seen };
         receipt.estimate = cost(chosen, Some(&usage)).usd;
     }
     if receipt.served != Served::Nowhere {

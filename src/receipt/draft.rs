@@ -46,7 +46,6 @@ impl Draft {
 
     /// Says that the provider is being paid for this call by a task that goes on when the caller leaves. If the
     /// caller does, the receipt is settled when the hold is.
-    #[must_use]
     pub fn hold(&self) -> Hold {
         lock(&self.0.late).holds += 1;
         Hold { draft: Some(self.clone()) }

@@ -12,8 +12,9 @@ type Test = Arc<dyn Fn(&Call) -> bool + Send + Sync>;
 
 /// A condition on a call: one of the ready-made ones, any closure, or several joined.
 ///
-/// Any `Fn(&Call) -> bool` is one. Nobody can know whether a closure always answers the same to the same call, so it
-/// makes the policy [impure](super::TierPolicy::is_pure) unless it has a name, by which the caller vouches for it.
+/// Any `Fn(&Call) -> bool` is one. Nobody can know what a closure looks at (a header, the time), so with one in it a
+/// policy is [impure](super::TierPolicy::is_pure), whether it has a name or not. One that panics does not hold, and
+/// neither does anything it is joined into.
 ///
 /// # Example
 /// ```
@@ -55,10 +56,6 @@ impl Id {
     pub(super) fn unnamed() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self::Unnamed(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-
-    pub(super) fn is_named(&self) -> bool {
-        matches!(self, Self::Named(_))
     }
 
     pub(super) fn hash(&self, hasher: &mut blake3::Hasher) {
@@ -139,14 +136,16 @@ impl Condition {
         Self(What::Asked(model.into()))
     }
 
-    /// A closure without a name. It may hold for one call now and not later, so the policy is not pure.
+    /// A closure without a name. It may hold for one call now and not later, so the policy is not pure, and its
+    /// [fingerprint](super::TierPolicy::fingerprint) is like no other.
     #[must_use]
     pub fn of(test: impl Fn(&Call) -> bool + Send + Sync + 'static) -> Self {
         Self(What::Closure { id: Id::unnamed(), test: Arc::new(test) })
     }
 
-    /// A closure that always answers the same to the same call; the caller vouches for it by giving it a name, and
-    /// gives it another name when it changes.
+    /// A closure with a name, which stands for it in the policy's [fingerprint](super::TierPolicy::fingerprint); give
+    /// it another name when it changes. The name is no more than that: the policy is not pure, and the shortcut for
+    /// exact repeats is off, because the closure may look at what two equal bodies differ in, such as a header.
     #[must_use]
     pub fn named(name: &str, test: impl Fn(&Call) -> bool + Send + Sync + 'static) -> Self {
         Self(What::Closure { id: Id::Named(name.into()), test: Arc::new(test) })
@@ -199,7 +198,7 @@ impl Condition {
 
     pub(super) fn is_pure(&self) -> bool {
         match &self.0 {
-            What::Closure { id, .. } => id.is_named(),
+            What::Closure { .. } => false,
             What::All(parts) | What::Any(parts) => parts.iter().all(Self::is_pure),
             What::Not(not) => not.is_pure(),
             _ => true,

@@ -44,7 +44,7 @@
 //!     .accept_named("has a table", |_outcome, body| body.windows(6).any(|six| six == b"<table"))
 //!     .fallback(["gpt-4.1-mini"])
 //!     .build()?;
-//! assert!(!policy.is_pure(), "the second rule is a closure without a name");
+//! assert!(!policy.is_pure(), "nobody knows what a closure looks at");
 //!
 //! let provider = service_fn(|_: Call| async { Ok::<_, thrifty::BoxError>(Reply::new(ReplyBody::from("<table>"))) });
 //! let _service = TierLayer::new(policy).layer(provider);

@@ -132,8 +132,8 @@ impl TierPolicyBuilder {
         self
     }
 
-    /// [`accept`](Self::accept) with a check that always says the same of the same answer: the caller vouches for
-    /// it by the name, and the policy stays pure.
+    /// [`accept`](Self::accept) with a name, which stands for the check in the
+    /// [fingerprint](TierPolicy::fingerprint). The policy is not pure for all that.
     pub fn accept_named(
         mut self,
         name: &str,
@@ -287,11 +287,11 @@ impl TierPolicy {
         *hasher.finalize().as_bytes()
     }
 
-    /// True if the same call with the same [`Options`](crate::call::Options) always gets the same choice and the
-    /// same answer the same verdict: no closure without a name.
+    /// True if a call of the same bytes with the same [`Options`](crate::call::Options) always gets the same choice
+    /// and the same answer the same verdict: no closure, with a name or without. A
+    /// [`Stack`](crate::stack::Stack) takes its shortcut for exact repeats only with a pure policy.
     #[must_use]
     pub fn is_pure(&self) -> bool {
-        self.0.rules.iter().all(|rule| rule.when.is_pure())
-            && self.0.accept.as_ref().is_none_or(|(id, _)| id.is_named())
+        self.0.rules.iter().all(|rule| rule.when.is_pure()) && self.0.accept.is_none()
     }
 }

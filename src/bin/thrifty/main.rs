@@ -15,6 +15,7 @@ mod output;
 mod progress;
 mod replay;
 mod report;
+mod serve;
 mod tiers;
 mod trim;
 
@@ -29,7 +30,7 @@ use crate::output::{Code, Stop, code_of, complain};
 /// Makes calls to AI APIs cost less: counts, trims, prices and explains requests, and shows what a cache and
 /// cheaper models would save.
 ///
-/// Start with `thrifty demo`. Everything runs on this machine; no command calls a provider or needs a key.
+/// Start with `thrifty demo`. Everything runs on this machine; no command but `serve` calls a provider.
 #[derive(Parser, Debug)]
 #[command(name = "thrifty", version, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 done, 1 the answer is no, 2 bad use or bad input.")]
@@ -48,6 +49,7 @@ enum Command {
     Key(key::KeyArgs),
     Replay(replay::ReplayArgs),
     Cache(cache::CacheArgs),
+    Serve(serve::ServeArgs),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Key(args) => key::run(args, &mut out),
         Command::Replay(args) => replay::run(args, &mut out),
         Command::Cache(args) => cache::run(args, &mut out),
+        Command::Serve(args) => serve::run(args),
     };
     // What was written before trouble came is worth reading too.
     let ended = match (ended, out.flush().map_err(Stop::from)) {

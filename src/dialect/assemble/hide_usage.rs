@@ -131,6 +131,10 @@ impl HideUsage {
         out.extend_from_slice(&self.held);
         self.restart();
         self.mode = mode;
+        // A LF that belongs to a CR among these follows them.
+        if self.after_cr == Some(Way::Held) {
+            self.after_cr = Some(Way::Out);
+        }
     }
 
     /// Passes on what can be told already not to be changed.

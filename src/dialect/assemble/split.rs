@@ -94,7 +94,7 @@ mod tests {
         #[test]
         fn the_pieces_are_the_text(text in "(\\PC| |é|😀){0,90}") {
             let pieces = pieces(&text);
-            prop_assert_eq!(pieces.concat(), text);
+            prop_assert_eq!(pieces.concat(), text.as_str());
             let last = pieces.len().saturating_sub(1);
             let fits = |at, len| len <= MAX && (at == last || len >= MIN);
             prop_assert!(pieces.iter().enumerate().all(|(at, piece)| fits(at, piece.len())));

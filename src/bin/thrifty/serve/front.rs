@@ -1,0 +1,214 @@
+//! What happens to one request: its path chooses an upstream, the stack answers, the receipt goes into the head.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{
+    CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HeaderMap, HeaderName, HeaderValue, ORIGIN, SET_COOKIE,
+};
+use http::{Method, Request, StatusCode, Version};
+use hyper::body::Incoming;
+use thrifty::budget::Budget;
+use thrifty::cache::CacheHandle;
+use thrifty::call::{Dialect, Reply, ReplyBody};
+use thrifty::edge::FromHttp;
+use thrifty::price::Usd;
+use thrifty::receipt::{Ledger, Receipt, ReceiptHandle};
+use thrifty::stack::Stack;
+use thrifty::{Error, Kind};
+use tower::util::BoxCloneSyncService;
+use tower::{Layer, ServiceExt};
+
+use super::bodies::{Idle, Telling, Troubles};
+use super::config::Config;
+use super::exit::Exit;
+use super::routes::{Routes, dialect_of};
+use super::stats;
+
+type Edge = BoxCloneSyncService<Request<Idle<Incoming>>, Reply, Infallible>;
+
+/// Answers requests. Shared by all connections.
+pub(super) struct Front {
+    routes: Routes,
+    /// One for each upstream, by its number.
+    doors: Vec<Door>,
+    body_timeout: Duration,
+    troubles: Arc<Troubles>,
+    pub(super) books: Books,
+    verbose: bool,
+}
+
+struct Door {
+    name: String,
+    edge: Edge,
+    /// Web pages that may come in; `None` where everybody brings a key of their own.
+    pages: Option<Vec<String>>,
+}
+
+/// What can be looked at from outside.
+pub(super) struct Books {
+    pub(super) ledger: Ledger,
+    pub(super) cache: Option<CacheHandle>,
+    pub(super) budget: Option<Budget>,
+    pub(super) started: Instant,
+}
+
+impl Front {
+    pub(super) fn new(config: &Config, stack: &Stack, books: Books, verbose: bool) -> Result<Self, Error> {
+        let service = stack.layer(Exit::new(&config.upstream)?);
+        let doors = config.upstream.iter().map(|upstream| {
+            let mut edge = FromHttp::new(service.clone()).max_body(upstream.max_body_bytes);
+            if !config.follow_wishes {
+                edge = edge.ignoring_wishes();
+            }
+            Door {
+                name: upstream.name.clone(),
+                edge: BoxCloneSyncService::new(edge.answering_errors()),
+                pages: upstream.key_env.is_some().then(|| upstream.allow_origins.clone()),
+            }
+        });
+        Ok(Self {
+            routes: Routes::new(&config.upstream)?,
+            doors: doors.collect(),
+            body_timeout: config.body_timeout.0,
+            troubles: Arc::new(Troubles {
+                silent: Error::bad_input("the request's body stopped coming", "send the request again"),
+                broken: Error::bad_input("the request's body broke off", "send the request again"),
+            }),
+            books,
+            verbose,
+        })
+    }
+
+    /// The answer to one request. Never an error: those are answers too.
+    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Reply, Infallible> {
+        let came = Instant::now();
+        // The query stays out of the line: it may hold a key.
+        let line = self.verbose.then(|| format!("{} {}", request.method(), request.uri().path()));
+        let (mut reply, door) = self.route(request).await;
+        *reply.version_mut() = Version::HTTP_11;
+        reply.headers_mut().remove(SET_COOKIE);
+        let receipt = reply.extensions().get::<ReceiptHandle>().and_then(ReceiptHandle::get).cloned();
+        tell(receipt.as_ref(), reply.headers_mut());
+        if let Some(line) = line {
+            let served = receipt.map_or("stream", |receipt| receipt.served.name());
+            let served = if door.is_some() { served } else { "here" };
+            let name = door.map_or("-", |door| &door.name);
+            let line = line.replace(char::is_control, " ");
+            eprintln!(
+                "{line} -> {name} {} {served} {} ms",
+                reply.status().as_u16(),
+                came.elapsed().as_millis()
+            );
+        }
+        Ok(reply)
+    }
+
+    async fn route(&self, request: Request<Incoming>) -> (Reply, Option<&Door>) {
+        let (mut parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        let dialect = dialect_of(path);
+        if let Some(own) = path.strip_prefix("/thrifty/") {
+            let known = parts.method == Method::GET || parts.method == Method::HEAD;
+            let own = if known { stats::answer(own, &self.books) } else { None };
+            let way_out = "GET /thrifty/stats or /thrifty/health";
+            return (own.unwrap_or_else(|| not_found(dialect, "no such page", way_out)), None);
+        }
+        let found = self.routes.find(&parts.uri).filter(|_| parts.method != Method::CONNECT);
+        let Some((via, uri)) = found else {
+            let way_out = "check the base URL of the client, or add an upstream to the server's settings";
+            return (not_found(dialect, "no upstream serves this path", way_out), None);
+        };
+        let door = &self.doors[via.0];
+        if let Some(page) = parts.headers.get(ORIGIN)
+            && door
+                .pages
+                .as_ref()
+                .is_some_and(|pages| !pages.iter().any(|known| known.as_bytes() == page.as_bytes()))
+        {
+            let error = Error::new(
+                Kind::BadInput,
+                "a web page may not spend the server's key",
+                "name its origin in the upstream's allow_origins",
+            );
+            return (refusal(dialect, StatusCode::FORBIDDEN, "permission_error", &error), Some(door));
+        }
+        own_head(&mut parts.headers);
+        parts.uri = uri;
+        // What the server attached (a handle to upgrade the connection) has no place in a call that may outlive it.
+        parts.extensions.clear();
+        parts.extensions.insert(via);
+        let body = Idle::new(body, self.body_timeout, self.troubles.clone());
+        let reply = match door.edge.clone().oneshot(Request::from_parts(parts, body)).await {
+            Ok(reply) => reply,
+            Err(never) => match never {},
+        };
+        let is_events = reply.headers().get(CONTENT_TYPE).is_some_and(|kind| {
+            [&b"text/event-stream"[..], b"application/x-ndjson"]
+                .iter()
+                .any(|events| kind.as_bytes().starts_with(events))
+        });
+        let reply = if is_events && reply.body().is_stream() {
+            reply.map(|body| ReplyBody::stream(Telling::new(body, dialect)))
+        } else {
+            reply
+        };
+        (reply, Some(door))
+    }
+}
+
+/// Takes off what a client says of the way to this server, and what its browser added.
+fn own_head(headers: &mut HeaderMap) {
+    let along: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-")).cloned().collect();
+    for name in along.iter().chain(&[COOKIE, EXPECT, FORWARDED, HeaderName::from_static("x-real-ip")]) {
+        headers.remove(name);
+    }
+}
+
+/// Writes the receipt into the head, if it is settled: that of a stream is not.
+fn tell(receipt: Option<&Receipt>, headers: &mut HeaderMap) {
+    const NAMES: [HeaderName; 4] = [
+        HeaderName::from_static("thrifty-cost-usd"),
+        HeaderName::from_static("thrifty-saved-usd"),
+        HeaderName::from_static("thrifty-input-tokens"),
+        HeaderName::from_static("thrifty-served"),
+    ];
+    // An upstream may be a thrifty too; what it says is of its own calls.
+    for name in &NAMES {
+        headers.remove(name);
+    }
+    let Some(receipt) = receipt else { return };
+    let [cost, saved, input, served] = NAMES;
+    let mut set = |name: HeaderName, value: String| {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    };
+    if let Some(billed) = receipt.billed {
+        set(cost, billed.to_string());
+        set(saved, receipt.avoided.total().to_string());
+    } else if receipt.avoided.total() != Usd::ZERO {
+        set(saved, receipt.avoided.total().to_string());
+    }
+    if let Some(tokens) = receipt.usage.and_then(|usage| usage.input).or(receipt.tokens_after) {
+        set(input, tokens.to_string());
+    }
+    set(served, receipt.served.name().to_owned());
+}
+
+fn not_found(dialect: Dialect, problem: &str, way_out: &str) -> Reply {
+    let error = Error::bad_input(problem, way_out);
+    refusal(dialect, StatusCode::NOT_FOUND, "not_found_error", &error)
+}
+
+/// An answer of this server's own that clients of the format can show.
+fn refusal(dialect: Dialect, status: StatusCode, kind: &str, error: &Error) -> Reply {
+    let body = dialect.format().error_body(status, kind, &error.to_string());
+    let mut reply = Reply::new(ReplyBody::full(body));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));
+    reply
+}

@@ -1,0 +1,66 @@
+//! What the stack as a whole promises, where a single layer cannot.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::sync::{Arc, Mutex};
+
+use thrifty::BoxError;
+use thrifty::call::{Call, Reply};
+use thrifty::receipt::{Receipt, ReceiptHandle};
+use thrifty::stack::{Stack, StackBuilder};
+use thrifty::tier::{Condition, Rule, TierPolicy};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+fn asks(model: &str) -> Call {
+    Call::post(
+        "https://api.openai.com/v1/chat/completions",
+        format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Name a prime above 10."}}]}}"#),
+    )
+}
+
+/// A good answer by `model`, ended by `finish`.
+fn by(model: &str, finish: &str) -> Reply {
+    let body = format!(
+        r#"{{"id":"c","object":"chat.completion","created":1,"model":"{model}","choices":[{{"index":0,"message":{{"role":"assistant","content":"11"}},"finish_reason":"{finish}"}}],"usage":{{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}}}"#
+    );
+    Reply::new(body.into())
+}
+
+type Models = Arc<Mutex<Vec<String>>>;
+
+/// Services of `stack` in front of a provider that answers by `script`, and the models it was asked for.
+fn over(
+    stack: &Stack,
+    script: impl Fn(&str) -> Reply + Clone + Send + Sync + 'static,
+) -> (impl Service<Call, Response = Reply, Error = BoxError, Future: Send> + Clone + Send + 'static, Models) {
+    let models = Models::default();
+    let seen = models.clone();
+    let provider = service_fn(move |call: Call| {
+        let model = call.model().unwrap_or_default();
+        let reply = script(&model);
+        seen.lock().unwrap().push(model);
+        async { Ok::<_, BoxError>(reply) }
+    });
+    (stack.layer(provider), models)
+}
+
+fn receipt(reply: &Reply) -> Receipt {
+    reply.extensions().get::<ReceiptHandle>().unwrap().get().unwrap().clone()
+}
+
+fn with_tier(policy: TierPolicy) -> Stack {
+    StackBuilder::default().tier(policy).build().unwrap()
+}
+
+#[tokio::test]
+async fn a_named_condition_on_a_header_never_gives_one_caller_the_tier_of_another() {
+    let gold = Condition::named("gold", |call: &Call| call.parts.headers.contains_key("x-gold"));
+    let stack = with_tier(TierPolicy::builder().rule(Rule::when(gold).then("gpt-5")).build().unwrap());
+    let (service, models) = over(&stack, |model| by(model, "stop"));
+    let mut golden = asks("gpt-5-mini");
+    golden.parts.headers.insert("x-gold", "1".parse().unwrap());
+    for (call, model) in [(asks("gpt-5-mini"), "gpt-5-mini"), (golden.clone(), "gpt-5"), (golden, "gpt-5")] {
+        let reply = service.clone().oneshot(call).await.unwrap();
+        assert_eq!(receipt(&reply).answered.as_deref(), Some(model), "equal bodies, other headers");
+    }
+    assert_eq!(*models.lock().unwrap(), ["gpt-5-mini", "gpt-5"], "the cache itself still serves repeats");
+}
