@@ -38,6 +38,8 @@ pub(super) struct Flights(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     map: Mutex<HashMap<FlightKey, Arc<Flight>>>,
+    /// Held by a caller that takes several places, so that two equal callers do not end up with half of them each.
+    several: Mutex<()>,
     next: AtomicU64,
 }
 
@@ -157,6 +159,16 @@ impl Flights {
         (Lead { flights: self.clone(), key, flight }, seat)
     }
 
+    /// The same for several keys at once: of two callers with the same keys, one leads them all.
+    pub(super) fn join_or_lead_all(
+        &self,
+        keys: impl Iterator<Item = FlightKey>,
+        limits: &Limits,
+    ) -> Vec<Role> {
+        let _alone = self.0.several.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.map(|key| self.join_or_lead(key, limits)).collect()
+    }
+
     /// Flights in progress.
     pub(super) fn len(&self) -> usize {
         self.map().len()
@@ -212,7 +224,7 @@ pub(super) struct Recorded {
 }
 
 impl Lead {
-    fn is_doomed(&self) -> bool {
+    pub(super) fn is_doomed(&self) -> bool {
         self.flight.doomed.load(Ordering::SeqCst)
     }
 
@@ -301,6 +313,19 @@ impl Lead {
             log.frames = frames;
         });
         self.end(Ok(()));
+    }
+
+    /// Resolves once nobody has been listening to any of these for `grace`.
+    pub(super) async fn all_abandoned(leads: &[Self], grace: Duration) {
+        loop {
+            for lead in leads {
+                lead.flight.tick.closed().await;
+            }
+            tokio::time::sleep(grace).await;
+            if leads.iter().all(|lead| lead.flight.tick.is_closed()) {
+                return;
+            }
+        }
     }
 
     fn end(&self, how: Result<(), Error>) {
@@ -402,16 +427,13 @@ impl Seat {
     /// The head as this caller may see it. Cookies, request ids and whatever else is about the one call that was sent
     /// are for the caller who sent it.
     fn parts(&self, parts: &http::response::Parts) -> http::response::Parts {
-        if self.leads {
-            return parts.clone();
-        }
-        let (mut own, ()) = http::Response::new(()).into_parts();
-        own.status = parts.status;
-        own.headers = stored_headers(&parts.headers);
-        if let Some(after) = parts.headers.get(RETRY_AFTER) {
-            own.headers.insert(RETRY_AFTER, after.clone());
-        }
-        own
+        if self.leads { parts.clone() } else { joined_head(parts) }
+    }
+
+    /// The same place, with the head as it is: for a flight whose head was made here and tells of no call.
+    pub(super) fn with_whole_head(mut self) -> Self {
+        self.leads = true;
+        self
     }
 
     /// The next frame: `None` while there is none yet.
@@ -496,8 +518,22 @@ impl Body for FlightBody {
     }
 }
 
+/// The head of somebody else's call.
+pub(super) fn joined_head(parts: &http::response::Parts) -> http::response::Parts {
+    let (mut own, ()) = http::Response::new(()).into_parts();
+    own.status = parts.status;
+    own.headers = stored_headers(&parts.headers);
+    if let Some(after) = parts.headers.get(RETRY_AFTER) {
+        own.headers.insert(RETRY_AFTER, after.clone());
+    }
+    own
+}
+
 /// What `work` gives, or `None` if `end` comes first.
-async fn unless<F: Future>(work: F, mut end: Pin<&mut impl Future<Output = ()>>) -> Option<F::Output> {
+pub(super) async fn unless<F: Future>(
+    work: F,
+    mut end: Pin<&mut impl Future<Output = ()>>,
+) -> Option<F::Output> {
     let mut work = pin!(work);
     std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
@@ -507,7 +543,7 @@ async fn unless<F: Future>(work: F, mut end: Pin<&mut impl Future<Output = ()>>)
 }
 
 /// An error that many callers can hold: ours as it is, another one as the source of ours.
-fn shared(error: BoxError) -> Error {
+pub(super) fn shared(error: BoxError) -> Error {
     match Error::find(&*error) {
         Some(ours) => ours.clone(),
         None => Error::caused_by(

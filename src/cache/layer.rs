@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::HeaderName;
 use tower_layer::Layer;
 
+use super::embeddings;
 use super::entry::Entry;
 use super::flight::{Flights, Limits};
 use super::key::{CacheKey, Keyer};
@@ -333,9 +334,17 @@ impl CacheHandle {
         }
     }
 
-    /// Forgets the answer to this call, in every tier, durably so on return; one on its way is not stored. True if its
-    /// key could be made. The call is taken as the cache sees it, below trim, cap and tier.
+    /// Forgets the answer to this call (of embeddings, to each of its inputs), in every tier, durably so on return; one
+    /// on its way is not stored. True if its key could be made. The call is taken as the cache sees it, below trim, cap
+    /// and tier.
     pub async fn invalidate(&self, call: &Call) -> bool {
+        if let Some(plan) = embeddings::plan(&self.core, call) {
+            for key in plan.keys() {
+                self.core.flights.forget(key);
+                self.core.tiers.remove(key).await;
+            }
+            return true;
+        }
         let scope = self.core.scope_of(Options::among(&call.parts.extensions));
         let Ok(key) = self.core.keyer.key(call, scope, &self.core.vary) else { return false };
         self.core.flights.forget(&key);

@@ -9,6 +9,7 @@
 //! - Only whole, good answers are stored: a 2xx whose end marker was seen, neither truncated nor refused nor empty.
 //! - Calls whose answer depends on more than the request (tools the provider runs, content by URL, stored
 //!   conversations) pass by.
+//! - A batch of embeddings is looked up input by input, and only inputs that are not known are sent.
 //! - Trouble with the cache file never fails or slows a call.
 //!
 //! Kept: status, a few headers, the body. Not kept: the prompt. Who pays: the first caller. When it may be wrong: a
@@ -59,6 +60,7 @@
 //! [`Scope`]: crate::call::Scope
 
 mod canon;
+mod embeddings;
 mod entry;
 mod flight;
 mod key;

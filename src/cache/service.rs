@@ -11,6 +11,7 @@ use std::time::Duration;
 use tower::ServiceExt;
 use tower_service::Service;
 
+use super::embeddings;
 use super::entry::Entry;
 use super::flight::{Lead, Recorded, Role};
 use super::key::CacheKey;
@@ -77,6 +78,11 @@ where
         let core = &self.core;
         let options = Options::among(&call.parts.extensions);
         let mode = options.map_or(CacheMode::Default, |options| options.cache);
+        if mode != CacheMode::NoStore
+            && let Some(plan) = embeddings::plan(core, &call)
+        {
+            return embeddings::serve(core, &self.inner, call, plan, mode);
+        }
         let key = match mode {
             CacheMode::NoStore => Err("no-store"),
             _ => core.keyer.key(&call, core.scope_of(options), &core.vary).map_err(|bypass| bypass.0),
@@ -322,7 +328,7 @@ impl Filing {
 /// True if `answered` is known to be another model than `asked`, as after a silent fallback below us: its answer must
 /// not be served to whoever asks for `asked`. A dated or longer spelling of the same name is the same model, and of a
 /// name the price table does not know (a deployment's own) nothing can be said.
-fn is_another_model(prices: &PriceTable, asked: &str, answered: &str) -> bool {
+pub(super) fn is_another_model(prices: &PriceTable, asked: &str, answered: &str) -> bool {
     let plain = |name: &str| name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
     let (asked, answered) = (plain(asked), plain(answered));
     if asked == answered || prices.rates(&asked).is_none() {
@@ -364,7 +370,7 @@ pub(super) fn note_hit(receipt: &mut crate::receipt::Receipt, entry: &Entry, ser
     receipt.avoided.cache = entry.cost.unwrap_or_default();
 }
 
-fn not_cached(why: &str) -> Error {
+pub(super) fn not_cached(why: &str) -> Error {
     Error::new(
         Kind::NotCached,
         format!("the answer is not in the cache ({why}) and the call allows nothing else"),

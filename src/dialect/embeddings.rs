@@ -9,6 +9,8 @@
 //!
 //! There are no messages, no caps and no streams.
 
+pub(crate) mod batch;
+
 use std::borrow::Cow;
 use std::ops::Range;
 

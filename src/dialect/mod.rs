@@ -36,7 +36,7 @@
 
 mod anthropic;
 mod assemble;
-mod embeddings;
+pub(crate) mod embeddings;
 mod gemini;
 mod ollama;
 mod opaque;

@@ -16,7 +16,7 @@ use super::settle::settle;
 use super::tap::Tap;
 use crate::call::{Call, Doc, Options, Reply, ReplyBody};
 use crate::dialect::{Format, Outcome, read};
-use crate::receipt::{Draft, Receipt, ReceiptHandle, Served};
+use crate::receipt::{Draft, Receipt, ReceiptHandle, Served, Stated};
 use crate::{BoxError, Error, Kind};
 
 /// Measures what passes through it. Forwards readiness. See the [module docs](crate::meter).
@@ -153,6 +153,7 @@ impl Open {
             }
             // A hit brings the stored facts along; its body needs no second reading.
             matches!(receipt.served, Served::Memory | Served::Disk)
+                || reply.extensions().get::<Stated>().is_some()
         });
         match reply.body().complete() {
             Some(body) => {

@@ -53,6 +53,11 @@ pub struct Receipt {
     pub cache_note: Option<&'static str>,
     /// True if the answer may be served again.
     pub stored: bool,
+    /// Inputs of an embeddings call that the cache looked up one by one; 0 for all other calls.
+    pub inputs: u64,
+    /// How many of `inputs` this call did not pay for: they were known, came with somebody else's call, or stood
+    /// in it twice.
+    pub inputs_known: u64,
     /// Model the caller asked for.
     pub asked: Option<String>,
     /// Model the call was sent with.
@@ -132,6 +137,11 @@ impl Served {
         matches!(self, Self::Flight | Self::Memory | Self::Disk)
     }
 }
+
+/// Among a reply's extensions: the draft holds the use that is billed, and the body, put together from several
+/// answers, another one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stated;
 
 /// An answer that came and was not passed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
