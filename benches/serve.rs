@@ -234,7 +234,9 @@ async fn measure(n: u64) {
     let thrifty = Server::start(command, true);
 
     let long = n.max(100) * 20;
-    let paths: [(&str, &Server, u64, bool, Option<u64>, bool); 4] = [
+    /// Name, floor, calls, asked anew each time, frames of a stream, until the first byte only.
+    type Path<'a> = (&'a str, &'a Server, u64, bool, Option<u64>, bool);
+    let paths: [Path<'_>; 4] = [
         ("pass on (1 KB in, 1 KB out)", &floor, n, true, None, false),
         ("hit (1 KB in, 1 KB out)", &moka, n, false, None, false),
         ("first byte of a stream", &floor, n, true, Some(3), true),

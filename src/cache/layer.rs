@@ -41,6 +41,7 @@ pub(super) struct Core {
     pub(super) scope: Scope,
     pub(super) vary: Vec<HeaderName>,
     pub(super) ttl: Duration,
+    pub(super) asks_for_usage: bool,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) prices: Arc<PriceTable>,
     /// Purges so far. A flight remembers the number at its start and stores nothing if it has changed since.
@@ -87,6 +88,7 @@ pub struct CacheBuilder {
     disk: Option<PathBuf>,
     disk_bytes: u64,
     ttl: Duration,
+    asks_for_usage: bool,
     scope: Scope,
     vary: Vec<HeaderName>,
     credentials: Vec<HeaderName>,
@@ -103,6 +105,7 @@ impl Default for CacheBuilder {
             disk: None,
             disk_bytes: 1 << 30,
             ttl: Duration::from_secs(24 * 3600),
+            asks_for_usage: true,
             scope: Scope::default(),
             vary: Vec::new(),
             credentials: Vec::new(),
@@ -152,6 +155,15 @@ impl CacheBuilder {
     /// hour, so a longer life adds risk and saves little.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
+        self
+    }
+
+    /// Asks for usage in no stream whose caller did not.
+    ///
+    /// Default: it is asked for (OpenAI's `stream_options.include_usage`) and hidden from the caller, so that a stored
+    /// stream has its price and serves callers who want usage. A few compatible servers refuse the member.
+    pub fn without_asking_for_usage(mut self) -> Self {
+        self.asks_for_usage = false;
         self
     }
 
@@ -276,6 +288,7 @@ impl CacheBuilder {
                 scope: self.scope,
                 vary: self.vary,
                 ttl: self.ttl,
+                asks_for_usage: self.asks_for_usage,
                 clock: self.clock,
                 prices: self.prices.unwrap_or_else(PriceTable::builtin),
                 epoch: AtomicU64::new(0),

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -14,6 +14,7 @@ use http::response::Parts;
 use http_body::{Body, Frame};
 
 use super::entry::Entry;
+use crate::BoxError;
 use crate::call::{Call, Reply, ReplyBody};
 use crate::dialect::{Format, FrameFilter, StreamShape};
 
@@ -52,8 +53,6 @@ pub(super) fn render(format: &dyn Format, entry: &Entry, want: Want) -> Option<R
         (Some(frames), Some(shape)) => {
             let frames = Replay { body: entry.body.clone(), frames: frames.clone(), at: 0 };
             match format.hide_usage() {
-                // Paid by a caller who did not ask for usage, so it is not there for one who does.
-                Some(_) if shape.usage && entry.outcome.usage.is_none() => return None,
                 Some(filter) if !shape.usage => {
                     RenderedBody::Stream(Box::new(Filtered { frames, filter: Some(filter) }))
                 }
@@ -78,6 +77,51 @@ impl Rendered {
             RenderedBody::Stream(frames) => ReplyBody::stream(Frames(frames)),
         };
         Reply::from_parts(self.parts, body)
+    }
+}
+
+/// A streamed reply without the usage that only the cache asked for.
+pub(super) fn hide_usage(format: &dyn Format, reply: Reply) -> Reply {
+    match format.hide_usage() {
+        Some(filter) if reply.body().is_stream() => {
+            reply.map(|body| ReplyBody::stream(Hidden { body, filter: Some(filter) }))
+        }
+        _ => reply,
+    }
+}
+
+/// A live stream on its way through a filter.
+struct Hidden {
+    body: ReplyBody,
+    filter: Option<Box<dyn FrameFilter>>,
+}
+
+impl Body for Hidden {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        loop {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+            let Some(filter) = self.filter.as_mut() else { return Poll::Ready(None) };
+            let passed = match frame {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => filter.pass(data),
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => {
+                    let rest = self.filter.take().map(|mut filter| filter.rest()).unwrap_or_default();
+                    return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))));
+                }
+            };
+            if !passed.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(passed))));
+            }
+        }
     }
 }
 

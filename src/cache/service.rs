@@ -18,7 +18,7 @@ use super::key::CacheKey;
 use super::layer::{Core, bump};
 use super::policy::{storable, stored_headers};
 use super::recall::Slot;
-use super::render::{Want, render, want};
+use super::render::{Want, hide_usage, render, want};
 use crate::call::{CacheMode, Call, Detour, Options, Reply};
 use crate::dialect::{Outcome, StreamReader, read};
 use crate::price::{PriceTable, Terms};
@@ -147,6 +147,12 @@ where
         // What it brings is not stored, so nobody may count on it: it shares no flight.
         return alone(&core, inner, call).await;
     }
+    // A stream is stored with its usage, whoever pays for it: the next caller may want it. This one sees what it asked
+    // for.
+    let format = call.format();
+    let hides =
+        core.asks_for_usage && want.is_some_and(|shape| !shape.usage) && format.hide_usage().is_some();
+    let seen = |reply| if hides { hide_usage(format, reply) } else { reply };
     let epoch = core.epoch.load(Ordering::SeqCst);
     let role = match mode {
         // A call that wants a new answer must not get that of a flight begun before it came.
@@ -167,7 +173,7 @@ where
                 Ok(reply) => {
                     bump(&core.counters.joined);
                     note(&call, |receipt| receipt.served = Served::Flight);
-                    Ok(reply)
+                    Ok(seen(reply))
                 }
                 Err(error) => Err(error),
             };
@@ -190,12 +196,16 @@ where
     if let Some(draft) = &drafted {
         draft.note(|receipt| receipt.served = Served::Upstream);
     }
+    let mut call = call;
+    if hides {
+        format.ask_for_usage(&mut call);
+    }
     fly(core, lead, inner, call, key, epoch);
     let reply = seat.reply().await;
     if let (Some(draft), Err(_)) = (drafted, &reply) {
         draft.note(|receipt| receipt.served = Served::Nowhere);
     }
-    reply
+    reply.map(seen)
 }
 
 /// One call outside any flight, neither read nor stored.
