@@ -413,6 +413,17 @@ fn a_demo_that_was_killed_in_the_middle_starts_again_and_serves() {
     is_served_from_disk(&demo(Some(&path)));
 }
 
+#[test]
+fn a_file_that_is_no_cache_file_is_never_touched() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let notes = file(dir.path(), "notes.txt", "my notes");
+    let refused = run(&["demo", "--cache", &notes]);
+    refused.is_refused("notes");
+    assert!(refused.err.contains("notes.txt"), "{}", refused.err);
+    assert_eq!(std::fs::read_to_string(&notes).expect("still there"), "my notes");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("a directory").count(), 1, "nothing beside it");
+}
+
 fn log() -> String {
     let user = |text: &str| format!(r#"{{"role":"user","content":"{text}"}}"#);
     let reply = |text: &str| {
