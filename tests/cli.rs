@@ -122,12 +122,12 @@ fn trim_keeps_bytes_and_says_what_went() {
     );
 
     let twice = br#"{"model":"gpt-4o","model":"gpt-4o","messages":[{"role":"user","content":"Why?"}]}"#;
-    let over = run_with(&["trim", "--budget", "1", "--json", "-"], twice);
+    let unedited = run_with(&["trim", "--budget", "1", "--json", "-"], twice);
     assert_eq!(
-        (over.code, over.json()["fits"].as_bool()),
+        (unedited.code, unedited.json()["fits"].as_bool()),
         (1, Some(false)),
         "not editable and over: {}",
-        over.err
+        unedited.err
     );
     assert_eq!(run_with(&["trim", "--budget", "1", "-"], twice).out, "", "no body that is over its budget");
     let fits = run_with(&["trim", "--budget", "1000", "--json", "-"], twice);
