@@ -112,10 +112,83 @@ fn trim_keeps_bytes_and_says_what_went() {
     assert!(json["tokens_after"].as_u64() < json["tokens_before"].as_u64());
     assert_eq!(json["body"]["messages"].as_array().map(Vec::len), Some(2));
 
+    assert_eq!(json["fits"], true);
+
     let over = run_with(&["trim", "--budget", "3", "--json", "-"], CHAT.as_bytes());
     assert_eq!(over.code, 1, "the answer is no");
+    assert_eq!(
+        (over.json()["fits"].as_bool(), over.json()["kind"].as_str()),
+        (Some(false), Some("over_budget"))
+    );
+
+    let twice = br#"{"model":"gpt-4o","model":"gpt-4o","messages":[{"role":"user","content":"Why?"}]}"#;
+    let unedited = run_with(&["trim", "--budget", "1", "--json", "-"], twice);
+    assert_eq!(
+        (unedited.code, unedited.json()["fits"].as_bool()),
+        (1, Some(false)),
+        "not editable and over: {}",
+        unedited.err
+    );
+    assert_eq!(run_with(&["trim", "--budget", "1", "-"], twice).out, "", "no body that is over its budget");
+    let fits = run_with(&["trim", "--budget", "1000", "--json", "-"], twice);
+    assert_eq!((fits.code, fits.json()["fits"].as_bool()), (0, Some(true)));
+    run_with(&["trim", "--budget=-1", "-"], CHAT.as_bytes()).is_refused("a negative budget");
+    run_with(&["trim", "--budget", "-1", "-"], CHAT.as_bytes()).is_refused("a negative budget");
     assert!(over.json()["error"].as_str().is_some_and(|error| error.contains("budget is 3")));
     assert!(over.err.starts_with("thrifty: "));
+}
+
+#[test]
+fn results_are_cleared_unless_they_are_to_be_kept() {
+    let mut messages = vec![r#"{"role":"user","content":"look it up"}"#.to_owned()];
+    for i in 0..8 {
+        messages.push(format!(
+            r#"{{"role":"assistant","content":null,"tool_calls":[{{"id":"c{i}","type":"function","function":{{"name":"f","arguments":"{{}}"}}}}]}}"#
+        ));
+        let found = "found a thing ".repeat(60);
+        messages.push(format!(r#"{{"role":"tool","tool_call_id":"c{i}","content":"{found}"}}"#));
+    }
+    let body = format!(r#"{{"model":"gpt-4o","messages":[{}]}}"#, messages.join(","));
+    let trim = |more: &[&str]| {
+        let args = [&["trim", "--json", "--budget", "1500", "-"], more].concat();
+        run_with(&args, body.as_bytes()).json()
+    };
+    let cleared = trim(&[]);
+    assert_ne!(cleared["cleared"], list("[]"), "{cleared}");
+    assert!(cleared["body"].to_string().contains(thrifty::trim::CLEARED));
+    let kept = trim(&["--keep-results"]);
+    assert_eq!(kept["cleared"], list("[]"));
+    assert_ne!(kept["dropped"], list("[]"), "whole exchanges go instead");
+}
+
+#[test]
+fn an_unknown_service_tier_is_refused_and_one_without_rates_is_marked() {
+    let usage = br#"{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}"#;
+    let tier =
+        |name| run_with(&["cost", "--model", "gpt-4o-mini", "--service-tier", name, "--json", "-"], usage);
+    let refused = tier("zzz");
+    refused.is_refused("a service tier");
+    assert!(refused.err.contains("priority"), "the known ones are named: {}", refused.err);
+    assert_eq!(tier("standard").json()["items"][0]["fallback"], false);
+    let without = tier("fast");
+    let stands_in = without.json()["items"][0]["fallback"].as_bool();
+    let dearer = without.json()["usd"] != tier("standard").json()["usd"];
+    assert_eq!(stands_in, Some(!dearer), "{}", without.out);
+}
+
+#[test]
+fn messages_name_what_is_wrong() {
+    let says = |args: &[&str], input: &[u8], what: &str| {
+        let run = run_with(args, input);
+        run.is_refused(what);
+        assert!(run.err.contains(what), "{what}: {}", run.err);
+    };
+    says(&["count", "-"], b"\xEF\xBB\xBF{}", "byte order mark");
+    says(&["count", "-"], b" \n", "is empty");
+    says(&["key", "-", "-"], CHAT.as_bytes(), "read once");
+    says(&["cost", "--model", "gpt-4o", "--at", "-5", "-"], b"{}", "`-5` is no time");
+    says(&["trim", "--budget", "-1", "-"], CHAT.as_bytes(), "whole number");
+    says(&["replay", "-"], b"garbage\nmore\n", "none of 2 lines");
 }
 
 #[test]
@@ -183,9 +256,16 @@ fn key_says_whether_and_where_two_requests_differ() {
 
     let stream = file(dir.path(), "s.json", r#"{"model":"m","messages":[],"top_p":1,"stream":true}"#);
     let both = run(&["key", "--json", &a, &stream]);
-    assert_eq!(both.json()["differences"], list("[]"), "a stream and a document are one answer");
+    assert_eq!(
+        (both.code, both.json()["equal"].as_bool()),
+        (0, Some(true)),
+        "one stored answer serves streams and documents"
+    );
     let url = r#"{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://a/b.png"}}]}]}"#;
     let passes = run_with(&["key", "--json", "-"], url.as_bytes());
+    assert_eq!(passes.json()["cacheable"], false);
+    let url = file(dir.path(), "u.json", url);
+    assert_eq!(run(&["key", "--json", &a, &url]).json()["uncacheable"], list("[\"b\"]"));
     assert!(passes.json()["fingerprint"].is_null() && passes.json()["reason"].is_string(), "{}", passes.out);
 }
 
@@ -414,6 +494,17 @@ fn a_demo_that_was_killed_in_the_middle_starts_again_and_serves() {
     is_served_from_disk(&demo(Some(&path)));
 }
 
+#[test]
+fn a_file_that_is_no_cache_file_is_never_touched() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let notes = file(dir.path(), "notes.txt", "my notes");
+    let refused = run(&["demo", "--cache", &notes]);
+    refused.is_refused("notes");
+    assert!(refused.err.contains("notes.txt"), "{}", refused.err);
+    assert_eq!(std::fs::read_to_string(&notes).expect("still there"), "my notes");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("a directory").count(), 1, "nothing beside it");
+}
+
 fn log() -> String {
     let user = |text: &str| format!(r#"{{"role":"user","content":"{text}"}}"#);
     let reply = |text: &str| {
@@ -472,6 +563,9 @@ fn replay_prices_a_log_under_each_policy() {
     assert!(usd(&policy("tier")["usd"]) < usd(&policy("bare")["usd"]), "easy calls take the cheaper model");
     assert!(usd(&policy("everything")["usd"]) < usd(&policy("cache")["usd"]));
     let picture = std::fs::read_to_string(&svg).expect("the picture is there");
+    assert!(picture.contains("as long and as good"), "the picture says what it rests on");
+    let table = run(&["replay", &path]);
+    assert!(table.out.contains("simulated") && table.out.contains("as long and as good"), "{}", table.out);
     assert!(picture.contains("US dollars") && picture.contains("everything"));
 
     let piped = run_with(&["replay", "--json", "--budget", "1200", "-"], log().as_bytes());

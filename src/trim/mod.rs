@@ -7,8 +7,9 @@
 //!
 //! [`Trim`] drops whole turns from the front, rarely and deep, at places that depend on the history alone: the
 //! same on every node and after every restart, with nothing to remember. When one turn alone is too long, as in an
-//! agent's loop, it clears old tool results, and then drops the oldest calls of that turn together with their
-//! results. What is kept is kept byte for byte and in order. What is never dropped: system and developer messages,
+//! agent's loop, it clears old tool results to the constant [`CLEARED`] while their calls stay (switch it off with
+//! [`TrimPolicy::with_cleared_results`]), and then drops the oldest calls of that turn together with their
+//! results. What else is kept is kept byte for byte and in order. What is never dropped: system and developer messages,
 //! tools, the last user message, the newest exchange with a tool, and whatever is not understood. If that much does
 //! not fit, the call fails with [`Kind::OverBudget`](crate::Kind::OverBudget) and nothing is sent.
 //!

@@ -10,7 +10,8 @@ use crate::tokens::{self, Count, Counter};
 use crate::{Error, Kind};
 
 /// What stands in place of a tool result that was cleared. The same for every call, so that it never moves a prefix.
-pub const CLEARED: &str = "[This tool result was cleared to save room. Run the tool again if it is needed.]";
+/// It asks for nothing: a tool that runs again may act again.
+pub const CLEARED: &str = "[This tool result was removed to save room.]";
 
 /// How often a cut is tried deeper before all that may go goes.
 const ATTEMPTS: u32 = 8;

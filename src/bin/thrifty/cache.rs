@@ -92,6 +92,22 @@ pub(crate) fn run(args: &CacheArgs, out: &mut Out) -> Ended {
     Ok(Code::Done)
 }
 
+/// Refuses a file that is there and is no cache file: it would be left alone, and nothing kept.
+pub(crate) fn check(path: &Path) -> Result<(), Error> {
+    if !path.exists() || path.metadata().is_ok_and(|about| about.is_file() && about.len() == 0) {
+        return Ok(());
+    }
+    let mut secret = OsString::from(path);
+    secret.push(".secret");
+    if path.is_file() && Path::new(&secret).is_file() {
+        return Ok(());
+    }
+    Err(Error::bad_setting(
+        format!("`{}` is there already and is no cache file (no `.secret` beside it)", path.display()),
+        "give a path that does not exist yet, or move that file away; it was not touched",
+    ))
+}
+
 /// Opens the file as the cache layer would. Without its secret it would be taken for a stranger's and emptied.
 fn open(path: &Path) -> Result<CacheHandle, Error> {
     let mut secret = OsString::from(path);

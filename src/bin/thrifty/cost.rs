@@ -30,10 +30,10 @@ pub(crate) struct CostArgs {
     #[arg(long)]
     dialect: Option<Dialect>,
     /// When the provider took the request: 2026-11-24T15:30:00Z, or seconds since 1970; now if left out
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     at: Option<String>,
-    /// Service tier that served (flex, priority, batch, ...); that of the reply if left out
-    #[arg(long)]
+    /// Service tier that served (standard, flex, priority, batch, fast); that of the reply if left out
+    #[arg(long, value_parser = service_tier)]
     service_tier: Option<String>,
     /// Price table in the form of LiteLLM's model_prices_and_context_window.json; the built-in one if left out
     #[arg(long)]
@@ -62,7 +62,7 @@ struct Item {
     /// Dollars for one.
     rate: String,
     usd: String,
-    /// The rate of the parent, for want of one of its own.
+    /// The rate of the parent or of the standard tier, for want of one of its own.
     fallback: bool,
 }
 
@@ -81,6 +81,38 @@ impl Priced {
             items: items.collect(),
             table: prices.id().to_string(),
         }
+    }
+}
+
+/// Names of service tiers that the providers and price lists use.
+const TIERS: [&str; 11] = [
+    "standard",
+    "flex",
+    "priority",
+    "batch",
+    "fast",
+    "default",
+    "auto",
+    "on_demand",
+    "standard_only",
+    "on_demand_flex",
+    "on_demand_priority",
+];
+
+/// A service tier on the command line.
+fn service_tier(text: &str) -> Result<String, String> {
+    let name = text.trim().to_ascii_lowercase();
+    if TIERS.contains(&name.as_str()) {
+        return Ok(name);
+    }
+    Err(format!("no such service tier is known; known are {}", TIERS.join(", ")))
+}
+
+/// Marks a bill as one at rates that stand in, where the model has none of its own for the tier that served.
+fn mark(cost: &mut Cost, standard: &Cost) {
+    let same = cost.items.iter().zip(&standard.items).all(|(item, other)| item.rate == other.rate);
+    if same && cost.items.len() == standard.items.len() {
+        cost.items.iter_mut().for_each(|item| item.fallback = true);
     }
 }
 
@@ -144,8 +176,16 @@ fn cost(text: &str, asked: Asked, prices: &PriceTable) -> Result<Cost, Error> {
     let model = asked.model.or(found.model).ok_or_else(|| {
         Error::bad_input("the usage does not say which model it is of", "name it with --model")
     })?;
-    let terms = Terms::at(asked.at_ms).with_service_tier(asked.service_tier.or(found.service_tier));
-    Ok(prices.cost(&model, &usage, &terms))
+    let tier = asked.service_tier.or(found.service_tier);
+    let standard = Terms::at(asked.at_ms);
+    let terms = standard.clone().with_service_tier(tier.clone());
+    let mut cost = prices.cost(&model, &usage, &terms);
+    // These are other words for the rates that hold without a tier.
+    let plain = ["standard", "default", "auto", "on_demand", "standard_only", "unspecified"];
+    if tier.is_some_and(|tier| !plain.contains(&tier.to_ascii_lowercase().as_str())) {
+        mark(&mut cost, &prices.cost(&model, &usage, &standard));
+    }
+    Ok(cost)
 }
 
 /// A usage object and what the reply around it says.
@@ -242,7 +282,10 @@ pub(crate) fn show(out: &mut Out, cost: &Cost, prices: &PriceTable) -> Result<()
         }
         writeln!(out, "{rows}")?;
         if cost.items.iter().any(|item| item.fallback) {
-            writeln!(out, "* at the rate of its parent, since the table states none of its own")?;
+            writeln!(
+                out,
+                "* at the rate of its parent or of the standard tier, since the table states none of its own"
+            )?;
         }
     }
     match cost.usd {

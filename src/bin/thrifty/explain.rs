@@ -12,6 +12,7 @@ use thrifty::cap::{self, CapPolicy};
 use thrifty::clock::{Clock, SystemClock};
 use thrifty::price::{PriceTable, Terms, Usage};
 use thrifty::tokens;
+use thrifty::trim::TrimPolicy;
 
 use crate::cost::{self, Priced};
 use crate::count::{self, Counted};
@@ -36,10 +37,10 @@ pub(crate) struct ExplainArgs {
     #[arg(long)]
     model: Option<String>,
     /// Most prompt tokens; without it nothing is trimmed
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", allow_hyphen_values = true, value_parser = input::tokens)]
     budget: Option<u64>,
     /// Most output tokens; without it the request's own limit stands
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", allow_hyphen_values = true, value_parser = input::tokens)]
     cap: Option<u64>,
     /// Sends easy requests for FROM to TO; may be repeated. Default: the cheaper sibling, where one is known
     #[arg(long, value_name = "FROM=TO", value_parser = pair)]
@@ -67,6 +68,7 @@ struct Explained {
     cacheable: bool,
     /// Why not.
     reason: Option<&'static str>,
+    /// That of the call as it would be sent.
     fingerprint: Option<String>,
 }
 
@@ -156,6 +158,10 @@ fn explain(args: &ExplainArgs, call: &Call, prices: &Arc<PriceTable>) -> Result<
             }),
         },
     };
+    let tier = Tiering {
+        note: if args.tier.is_empty() { format!("default rule: {}", tier.note) } else { tier.note },
+        ..tier
+    };
     if changed && let Some(model) = &tier.model {
         thrifty::tier::switch(&mut sent, model)?;
     }
@@ -163,7 +169,7 @@ fn explain(args: &ExplainArgs, call: &Call, prices: &Arc<PriceTable>) -> Result<
     let mut over = false;
     let trim = match args.budget {
         None => Trimming::none(),
-        Some(budget) => match trim::cut(sent.clone(), None, budget, 300) {
+        Some(budget) => match trim::cut(sent.clone(), None, budget, &TrimPolicy::new()) {
             Ok((trimmed, plan)) => {
                 sent = trimmed;
                 Trimming {
@@ -291,7 +297,10 @@ fn show(out: &mut Out, call: &Call, answer: &Explained) -> Result<(), Stop> {
         cost.output_is,
     )?;
     match (answer.reason, &answer.fingerprint) {
-        (None, Some(fingerprint)) => writeln!(out, "cache: can be served again, as {fingerprint}")?,
+        (None, Some(fingerprint)) => writeln!(
+            out,
+            "cache: can be served again, as {fingerprint} (the fingerprint of the call as it would be sent)"
+        )?,
         (reason, _) => writeln!(out, "cache: goes past it; {}", key::in_words(reason.unwrap_or("unknown")))?,
     }
     Ok(())

@@ -103,6 +103,14 @@ pub(crate) fn call(
     dialect: Option<Dialect>,
     model: Option<&str>,
 ) -> Result<Call, Error> {
+    let body = body.into();
+    let refuse = |problem| Err(Error::bad_input(problem, "give the JSON body of one request, as UTF-8"));
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return refuse("the body is empty");
+    }
+    if body.starts_with(b"\xEF\xBB\xBF") {
+        return refuse("the body starts with a byte order mark, which JSON does not allow");
+    }
     let doc = Doc::new(body);
     if let Some(trouble) = doc.trouble() {
         return Err(Error::bad_input(trouble.to_string(), "give the JSON body of one request"));
@@ -164,6 +172,11 @@ fn recognise(doc: &Doc, model: Option<&str>) -> Result<Dialect, Error> {
     }
 }
 
+/// A number of tokens on the command line.
+pub(crate) fn tokens(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "it is not a whole number of tokens, such as 8000".to_owned())
+}
+
 /// The names of all dialects, for messages.
 pub(crate) fn names() -> String {
     Dialect::ALL.map(Dialect::name).join(", ")
@@ -172,7 +185,7 @@ pub(crate) fn names() -> String {
 /// A time as milliseconds since 1970-01-01 UTC: unix seconds, or ISO 8601. Without a zone it is UTC.
 pub(crate) fn time(text: &str) -> Result<i64, Error> {
     let text = text.trim();
-    if let Some(ms) = seconds(text) {
+    if let Some(ms) = seconds(text).filter(|ms| *ms >= 0) {
         return Ok(ms);
     }
     let zoned = text.parse::<jiff::Timestamp>().ok().or_else(|| {
@@ -220,7 +233,7 @@ mod tests {
         }
         assert_eq!(time("2026-11-24").unwrap(), noon - 12 * 3_600_000);
         assert_eq!(seconds("5.0625").unwrap(), 5_062);
-        for text in ["", "soon", "2026-13-01"] {
+        for text in ["", "soon", "2026-13-01", "-5"] {
             assert!(time(text).is_err(), "{text}");
         }
     }

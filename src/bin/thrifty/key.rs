@@ -36,6 +36,7 @@ pub(crate) struct KeyArgs {
 
 #[derive(Serialize)]
 struct Fingerprinted {
+    cacheable: bool,
     /// Null for a request that goes past the cache.
     fingerprint: Option<String>,
     /// Why it does.
@@ -47,6 +48,10 @@ struct Fingerprinted {
 struct Compared {
     fingerprint: Option<String>,
     equal: bool,
+    /// True if both may be cached.
+    cacheable: bool,
+    /// Which may not: `a`, `b` or both.
+    uncacheable: Vec<&'static str>,
     /// JSON pointers.
     differences: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,6 +77,13 @@ pub(crate) fn run(args: &KeyArgs, out: &mut Out) -> Ended {
         }
         return Ok(Code::Done);
     };
+    if input::is_stdin(&args.a) && input::is_stdin(b) {
+        return Err(thrifty::Error::bad_setting(
+            "standard input can be read once, and both bodies are `-`",
+            "give a file for one of them",
+        )
+        .into());
+    }
     let answer = compare(&a, &call(b)?);
     let code = if answer.equal { Code::Done } else { Code::No };
     if args.json {
@@ -81,7 +93,12 @@ pub(crate) fn run(args: &KeyArgs, out: &mut Out) -> Ended {
     if answer.equal {
         writeln!(out, "the same to the cache: {}", answer.fingerprint.unwrap_or_default())?;
     } else if let Some(why) = answer.reason {
-        writeln!(out, "not shared: {}", in_words(why))?;
+        let which = match answer.uncacheable.as_slice() {
+            ["a"] => "the first one: ",
+            ["b"] => "the second one: ",
+            _ => "",
+        };
+        writeln!(out, "not shared: {which}{}", in_words(why))?;
     } else {
         writeln!(out, "different to the cache, at:")?;
     }
@@ -100,13 +117,15 @@ pub(crate) fn fingerprint(call: &Call) -> Result<String, Bypass> {
 
 fn fingerprinted(fingerprint: Result<String, Bypass>) -> Fingerprinted {
     match fingerprint {
-        Ok(fingerprint) => Fingerprinted { fingerprint: Some(fingerprint), reason: None },
-        Err(bypass) => Fingerprinted { fingerprint: None, reason: Some(bypass.0) },
+        Ok(fingerprint) => Fingerprinted { cacheable: true, fingerprint: Some(fingerprint), reason: None },
+        Err(bypass) => Fingerprinted { cacheable: false, fingerprint: None, reason: Some(bypass.0) },
     }
 }
 
 fn compare(a: &Call, b: &Call) -> Compared {
     let (first, second) = (fingerprint(a), fingerprint(b));
+    let bodies = [("a", first.is_err()), ("b", second.is_err())];
+    let uncacheable: Vec<_> = bodies.into_iter().filter(|body| body.1).map(|body| body.0).collect();
     let excluded = if a.dialect == b.dialect { a.format().excluded() } else { &[] };
     let reason = first.as_ref().err().or(second.as_ref().err()).map(|bypass| bypass.0);
     // A body without a canonical form goes past the cache, and the reason says so.
@@ -124,7 +143,14 @@ fn compare(a: &Call, b: &Call) -> Compared {
     if equal {
         differences.clear();
     }
-    Compared { equal, differences, reason, fingerprint: first.ok() }
+    Compared {
+        equal,
+        cacheable: uncacheable.is_empty(),
+        uncacheable,
+        differences,
+        reason,
+        fingerprint: first.ok(),
+    }
 }
 
 /// A word of [`Bypass`] as a reason for people; the word itself where there is nothing to add.

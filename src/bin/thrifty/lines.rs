@@ -10,7 +10,7 @@ use thrifty::call::{Call, Dialect};
 use thrifty::{Error, Kind};
 
 use crate::input;
-use crate::output::{Code, Ended, Out, Stop, code_of, complain, json};
+use crate::output::{Code, Ended, Failed, Out, Stop, code_of, complain, json};
 
 /// One line: an object whose members stand in for the options of the command.
 pub(crate) struct Line<'a> {
@@ -28,7 +28,8 @@ struct Answered<'a, T> {
 #[derive(Serialize)]
 struct Unusable<'a> {
     id: Option<&'a RawValue>,
-    error: String,
+    #[serde(flatten)]
+    failed: Failed,
 }
 
 impl<'a> Line<'a> {
@@ -111,7 +112,7 @@ pub(crate) fn drive<T: Serialize>(
                     Code::No => no += 1,
                     _ => bad += 1,
                 }
-                json(out, &Unusable { id, error: error.to_string() })?;
+                json(out, &Unusable { id, failed: Failed::of(&error) })?;
             }
         }
         // A program at the other end may wait for this answer before it writes its next line.

@@ -84,7 +84,39 @@ pub(crate) fn complain(message: impl std::fmt::Display) {
 /// An error in the place of an answer, for those who read JSON.
 #[derive(Serialize)]
 pub(crate) struct Failed {
-    pub(crate) error: String,
+    error: String,
+    kind: &'static str,
+    /// False where the prompt is over its budget.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fits: Option<bool>,
+}
+
+impl Failed {
+    pub(crate) fn of(error: &Error) -> Self {
+        let fits = error.is_over_budget().then_some(false);
+        Self { error: error.to_string(), kind: kind_name(error.kind()), fits }
+    }
+}
+
+/// The name of a kind in JSON.
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::OverBudget => "over_budget",
+        Kind::OverLimit => "over_limit",
+        Kind::BadInput => "bad_input",
+        Kind::BadSetting => "bad_setting",
+        Kind::NotEditable => "not_editable",
+        Kind::Unpriced => "unpriced",
+        Kind::Upstream => "upstream",
+        Kind::NotCached => "not_cached",
+        Kind::Store => "store",
+        _ => "other",
+    }
+}
+
+/// `1 call`, `2 calls`.
+pub(crate) fn counted(number: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
 /// One JSON document and a line break.

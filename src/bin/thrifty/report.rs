@@ -6,7 +6,7 @@ use serde::Serialize;
 use thrifty::price::Usd;
 use thrifty::receipt::{Lever, Totals};
 
-use crate::output::{Out, Stop, grouped, table};
+use crate::output::{Out, Stop, counted, grouped, table};
 
 /// What one policy made of a workload.
 pub(crate) struct Row {
@@ -34,7 +34,7 @@ pub(crate) struct Policy {
     /// Null when the price of every call is unknown; see `unpriced`.
     usd: Option<String>,
     saved_usd: Saved,
-    /// What the first policy cost beyond `usd` and all of `saved_usd`.
+    /// What the first policy cost beyond `usd` and all of `saved_usd`; null if either has calls without a price.
     rest_usd: Option<String>,
     /// Calls that were sent and are not in `usd`, since their price is unknown.
     unpriced: u64,
@@ -153,10 +153,14 @@ pub(crate) fn show(out: &mut Out, rows: &[Row]) -> Result<(), Stop> {
     for row in &rows[1..] {
         let mut cells = vec![row.name.to_owned()];
         cells.extend(Lever::ALL.map(|lever| row.totals.avoided.of(lever).display(4)));
-        let all = bare.totals.billed - row.totals.billed;
-        cells.push(row.rest(bare).map_or_else(|| "unknown".to_owned(), |usd| usd.display(4)));
-        cells.push(all.display(4));
-        cells.push(share(all, bare.totals.billed));
+        match row.rest(bare) {
+            Some(rest) => {
+                let all = bare.totals.billed - row.totals.billed;
+                cells.extend([rest.display(4), all.display(4), share(all, bare.totals.billed)]);
+            }
+            // A call without a price may be in one bill and not in the other.
+            None => cells.extend(["unknown"; 3].map(str::to_owned)),
+        }
         saved.add_row(cells);
     }
     writeln!(out, "{saved}")?;
@@ -164,7 +168,9 @@ pub(crate) fn show(out: &mut Out, rows: &[Row]) -> Result<(), Stop> {
     if unpriced > 0 {
         writeln!(
             out,
-            "Up to {unpriced} calls have no known price and are in none of these dollars; see --prices."
+            "Up to {} of a policy have no known price and are in none of these dollars, so what is saved in all is not \
+             known; see --prices.",
+            counted(unpriced, "call")
         )?;
     }
     Ok(())

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use thrifty::Error;
 use thrifty::call::{Call, Dialect};
 use thrifty::tokens;
 use thrifty::trim::{self, Plan, TrimPolicy};
+use thrifty::{Error, Kind};
 
 use crate::input;
 use crate::lines::{self, Line, missing};
@@ -18,14 +18,15 @@ use crate::output::{Code, Ended, Failed, Out, code_of, complain, grouped, json};
 /// Fit a request into a token budget: the trimmed body on stdout, what was cut on stderr
 ///
 /// Whole turns go, oldest first; system text, tools, the last user message and the newest tool exchange always stay,
-/// and no tool result is ever separated from its call. What stays keeps its bytes. Exit code 1 if what must stay is
+/// and no tool result is ever separated from its call. Where the last turn alone is too long, its old tool results are
+/// replaced by a constant that says so, and their calls stay (see --keep-results). What else stays keeps its bytes. Exit code 1 if what must stay is
 /// over the budget.
 #[derive(Args, Debug)]
 pub(crate) struct TrimArgs {
     /// File with the JSON body of a request; `-` reads standard input
     body: PathBuf,
     /// Most prompt tokens the request may have (the upper bound of the count is held to it)
-    #[arg(long, value_name = "TOKENS", required_unless_present = "jsonl")]
+    #[arg(long, value_name = "TOKENS", required_unless_present = "jsonl", allow_hyphen_values = true, value_parser = input::tokens)]
     budget: Option<u64>,
     /// Format of the request (openai-chat, anthropic-messages, openai-responses, gemini-generate, ...); recognised by the body if left out
     #[arg(long)]
@@ -36,6 +37,9 @@ pub(crate) struct TrimArgs {
     /// How deep a cut goes at least, in thousandths of the budget; 0 cuts just enough
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(0..=1000))]
     step: u32,
+    /// Never replace old tool results of a long last turn by a constant; drop them with their calls instead
+    #[arg(long)]
+    keep_results: bool,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -47,6 +51,8 @@ pub(crate) struct TrimArgs {
 #[derive(Serialize)]
 struct Trimmed {
     body: Box<RawValue>,
+    /// True if the upper bound is within the budget.
+    fits: bool,
     /// Places of the messages that stay, from 0.
     kept: Vec<usize>,
     dropped: Vec<usize>,
@@ -75,22 +81,23 @@ pub(crate) fn run(args: &TrimArgs, out: &mut Out) -> Ended {
             };
             let body = line.some("body").ok_or_else(|| missing("body"))?;
             let call = input::call(body.to_owned(), line.dialect(args.dialect)?, None)?;
-            let (call, plan) = cut(call, line.model(args.model.as_deref())?.as_deref(), budget, args.step)?;
-            Trimmed::of(&call, &plan)
+            let (call, plan) =
+                cut(call, line.model(args.model.as_deref())?.as_deref(), budget, &args.policy())?;
+            Trimmed::of(&call, &plan, budget)
         });
     }
     let budget = args.budget.ok_or_else(|| missing("budget"))?;
     let call = input::call(input::read(&args.body)?, args.dialect, None)?;
     let messages = call.format().prompt(&call).messages.len();
-    let (call, plan) = match cut(call, args.model.as_deref(), budget, args.step) {
+    let (call, plan) = match cut(call, args.model.as_deref(), budget, &args.policy()) {
         Err(error) if args.json && error.is_over_budget() => {
-            json(out, &Failed { error: error.to_string() })?;
+            json(out, &Failed::of(&error))?;
             complain(&error);
             return Ok(code_of(&error));
         }
         done => done?,
     };
-    let answer = Trimmed::of(&call, &plan)?;
+    let answer = Trimmed::of(&call, &plan, budget)?;
     if args.json {
         json(out, &answer)?;
         return Ok(Code::Done);
@@ -113,41 +120,59 @@ pub(crate) fn run(args: &TrimArgs, out: &mut Out) -> Ended {
     Ok(Code::Done)
 }
 
+impl TrimArgs {
+    fn policy(&self) -> TrimPolicy {
+        TrimPolicy::new().with_step(self.step).with_cleared_results(!self.keep_results)
+    }
+}
+
 /// Trims `call` as if it were for `model`. The body keeps its own.
 pub(crate) fn cut(
     mut call: Call,
     model: Option<&str>,
     budget: u64,
-    step: u32,
+    policy: &TrimPolicy,
 ) -> Result<(Call, Plan), Error> {
     if budget == 0 {
         return Err(Error::bad_setting("a budget of 0 tokens lets nothing through", "give at least 1"));
     }
-    let policy = TrimPolicy::new().with_budget(budget).with_step(step);
+    let policy = policy.clone().with_budget(budget);
     let mut counted = call.clone();
     if let Some(model) = model {
         counted.set_model(model)?;
     }
     let plan = trim::plan(&counted, &policy)?;
+    if let Some(note) = plan.note {
+        let at_most = tokens::count(&counted).at_most;
+        if at_most > budget {
+            return Err(Error::new(
+                Kind::OverBudget,
+                format!("{note}, and it may have {at_most} tokens where the budget is {budget}"),
+                "give one JSON object of a known API without a name twice, or raise the budget",
+            ));
+        }
+    }
     trim::apply(&mut call, &plan)?;
     Ok((call, plan))
 }
 
 impl Trimmed {
-    fn of(call: &Call, plan: &Plan) -> Result<Self, Error> {
+    fn of(call: &Call, plan: &Plan, budget: u64) -> Result<Self, Error> {
         let text = String::from_utf8_lossy(call.doc.bytes());
         let body = RawValue::from_string(text.trim().to_owned()).map_err(|error| {
             Error::bad_input(format!("the body is not JSON ({error})"), "give one JSON object")
         })?;
         let places = |stays: bool| (0..plan.keep.len()).filter(|i| plan.keep[*i] == stays).collect();
         let counted = || tokens::count(call);
+        let upper_bound_after = plan.at_most_after.unwrap_or_else(|| counted().at_most);
         Ok(Self {
             body,
             kept: places(true),
             dropped: places(false),
             tokens_before: plan.before.unwrap_or_else(|| counted().likely),
             tokens_after: plan.after.unwrap_or_else(|| counted().likely),
-            upper_bound_after: plan.at_most_after.unwrap_or_else(|| counted().at_most),
+            upper_bound_after,
+            fits: upper_bound_after <= budget,
             cleared: plan.cleared.clone(),
             note: plan.note,
         })

@@ -59,6 +59,7 @@ const BUDGET: u64 = 8_000;
 const CAP: u64 = 512;
 
 pub(crate) fn run(args: &DemoArgs, out: &mut Out) -> Ended {
+    args.cache.as_deref().map(crate::cache::check).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let bar =
         progress::bar("calling", 2 * phases().iter().map(|phase| phase.calls.len() as u64).sum::<u64>());

@@ -32,7 +32,7 @@ use self::log::{Record, glance};
 use self::upstream::{Origin, Upstream};
 use crate::cost::prices;
 use crate::input;
-use crate::output::{Code, Ended, Out, Stop, complain, grouped, json};
+use crate::output::{Code, Ended, Out, Stop, complain, counted, grouped, json};
 use crate::progress;
 use crate::report::{self, Policy, Row};
 use crate::tiers::{self, EASY, pair};
@@ -41,7 +41,9 @@ use crate::tiers::{self, EASY, pair};
 ///
 /// The log has one JSON object per line: {"time": seconds, "dialect": "openai-chat", "scope": "optional", "tag":
 /// "optional", "request": {...}, "response": {...} or null}. Each request goes through the real layers to an upstream
-/// that answers as recorded; where the log has no token counts they are counted. Nothing is sent anywhere.
+/// that answers as recorded; where the log has no token counts they are counted, and the
+/// provider's prompt cache is simulated. The tier column assumes that the cheaper model's answers are as long and as
+/// good. Nothing is sent anywhere.
 #[derive(Args, Debug)]
 pub(crate) struct ReplayArgs {
     /// The log; `-` reads standard input
@@ -50,7 +52,7 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Most prompt tokens for the trimming policies. Default: half of the largest prompt of the log, at least 1,000
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "TOKENS", allow_hyphen_values = true, value_parser = budget)]
     budget: Option<u64>,
     /// Sends easy requests for FROM to TO; may be repeated. Easy: under 2,000 tokens, no tool since the last user
     /// message. Default: the cheaper sibling of each model of the log, where one is known
@@ -59,6 +61,9 @@ pub(crate) struct ReplayArgs {
     /// Price table in the form of LiteLLM's model_prices_and_context_window.json; the built-in one if left out
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
+    /// Never replace old tool results of a long last turn by a constant; drop them with their calls instead
+    #[arg(long)]
+    keep_results: bool,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -77,6 +82,12 @@ struct Replayed {
     table: String,
 }
 
+/// A budget on the command line.
+fn budget(text: &str) -> Result<u64, String> {
+    input::tokens(text)
+        .and_then(|tokens| if tokens > 0 { Ok(tokens) } else { Err("give at least 1".to_owned()) })
+}
+
 /// Budget for a log that can be read only once.
 const UNSEEN_BUDGET: u64 = 8_000;
 const LEAST_BUDGET: u64 = 1_000;
@@ -90,6 +101,7 @@ struct Settings {
     clock: ManualClock,
     budget: u64,
     tier: Vec<(String, String)>,
+    keep_results: bool,
 }
 
 /// One policy: a real stack in front of a recorded upstream.
@@ -108,13 +120,22 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut Out) -> Ended {
     }
     let settings = settings(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let (runners, requests, unusable) = runtime.block_on(replay(args, &settings))?;
+    let (runners, requests, unusable, complaints) = runtime.block_on(replay(args, &settings))?;
+    if requests == 0 {
+        let problem = match complaints.first() {
+            Some(first) => format!("none of {} of the log can be used ({first})", counted(unusable, "line")),
+            None => "the log holds no requests".to_owned(),
+        };
+        return Err(Error::bad_input(problem, "give a log with one JSON object per line").into());
+    }
+    complaints.iter().for_each(complain);
     let rows: Vec<Row> = runners.iter().map(|runner| runner.row(requests)).collect();
     let invalid = rows.iter().map(|row| row.invalid).sum();
     let tier: Vec<String> = settings.tier.iter().map(|(from, to)| format!("{from}={to}")).collect();
     if let Some(path) = &args.svg {
         let curves: Vec<(&str, &Curve)> = runners.iter().map(|runner| (runner.name, &runner.curve)).collect();
-        svg::draw(path, &format!("{} recorded requests: cost by policy", grouped(requests)), &curves)?;
+        let title = format!("{}: cost by policy", counted(requests, "recorded request"));
+        svg::draw(path, &title, &foot(&settings), &curves)?;
     }
     if args.json {
         let policies = rows.iter().map(|row| row.policy(&rows[0])).collect();
@@ -131,7 +152,7 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut Out) -> Ended {
             },
         )?;
     } else {
-        writeln!(out, "{} requests, priced by {}.", grouped(requests), settings.prices.id())?;
+        writeln!(out, "{}, priced by {}.", counted(requests, "request"), settings.prices.id())?;
         writeln!(
             out,
             "trim: at most {} prompt tokens{}.",
@@ -154,19 +175,37 @@ pub(crate) fn run(args: &ReplayArgs, out: &mut Out) -> Ended {
         writeln!(out)?;
         report::show(out, &rows)?;
         tell(out, &rows, invalid)?;
+        for line in foot(&settings) {
+            writeln!(out, "{line}")?;
+        }
     }
     if unusable > 0 {
-        complain(format_args!("{unusable} lines of the log could not be used and are left out; see above"));
+        complain(format_args!(
+            "{} of the log could not be used and left out; the first three are named above",
+            counted(unusable, "line")
+        ));
         return Ok(Code::Bad);
     }
-    if requests == 0 {
-        return Err(Error::bad_input(
-            "the log holds no requests",
-            "give a log with one JSON object per line",
-        )
-        .into());
-    }
     Ok(Code::Done)
+}
+
+/// What the figures rest on.
+fn foot(settings: &Settings) -> Vec<String> {
+    let rules: Vec<String> = settings.tier.iter().take(4).map(|(from, to)| format!("{from}={to}")).collect();
+    let more = if settings.tier.len() > rules.len() { ", ..." } else { "" };
+    let rules = if rules.is_empty() { "none".to_owned() } else { rules.join(", ") };
+    vec![
+        format!(
+            "Prices: {}. The provider's prompt cache is simulated where usage was not recorded.",
+            settings.prices.id()
+        ),
+        format!(
+            "Budget: {} prompt tokens. Tier rules: {rules}{more}, for prompts under {} tokens without a tool in the last turn.",
+            grouped(settings.budget),
+            grouped(EASY)
+        ),
+        "The tier column assumes that the cheaper model's answers are as long and as good.".to_owned(),
+    ]
 }
 
 /// What the table does not say by itself.
@@ -179,9 +218,9 @@ fn tell(out: &mut Out, rows: &[Row], invalid: u64) -> Result<(), Stop> {
     for row in rows.iter().filter(|row| row.over_budget > 0) {
         writeln!(
             out,
-            "{}: {} requests did not fit the budget after all that may go, and went untrimmed.",
+            "{}: {} did not fit the budget after all that may go, and went untrimmed.",
             row.name,
-            grouped(row.over_budget)
+            counted(row.over_budget, "request")
         )?;
     }
     writeln!(out, "Trimmed requests a provider would refuse: {invalid}.")?;
@@ -223,6 +262,7 @@ fn settings(args: &ReplayArgs) -> Result<Settings, Error> {
         clock: ManualClock::at_ms(0),
         budget: budget.unwrap_or(UNSEEN_BUDGET),
         tier,
+        keep_results: args.keep_results,
     })
 }
 
@@ -236,12 +276,16 @@ fn broken(error: &std::io::Error) -> Error {
     Error::new(Kind::BadInput, format!("the log cannot be read on ({error})"), "check the file")
 }
 
-/// Sends each request through each policy; answers how many there were, and how many lines were unusable.
-async fn replay(args: &ReplayArgs, settings: &Settings) -> Result<(Vec<Runner>, u64, u64), Stop> {
+/// Sends each request through each policy; answers how many there were, how many lines were unusable, and why the
+/// first three were.
+async fn replay(
+    args: &ReplayArgs,
+    settings: &Settings,
+) -> Result<(Vec<Runner>, u64, u64, Vec<String>), Stop> {
     let mut runners = runners(settings)?;
     let bar = progress_of(args, "replaying");
     let mut reader = input::open(&args.log)?;
-    let mut line = Vec::new();
+    let (mut line, mut complaints) = (Vec::new(), Vec::new());
     let (mut number, mut requests, mut unusable) = (0u64, 0u64, 0u64);
     while input::next_line(&mut *reader, &mut line).map_err(|error| broken(&error))? {
         number += 1;
@@ -253,7 +297,9 @@ async fn replay(args: &ReplayArgs, settings: &Settings) -> Result<(Vec<Runner>, 
             Ok(record) => Arc::new(record),
             Err(error) => {
                 unusable += 1;
-                bar.suspend(|| complain(format_args!("line {number}: {error}")));
+                if complaints.len() < 3 {
+                    complaints.push(format!("line {number}: {error}"));
+                }
                 continue;
             }
         };
@@ -264,7 +310,7 @@ async fn replay(args: &ReplayArgs, settings: &Settings) -> Result<(Vec<Runner>, 
         }
     }
     bar.finish_and_clear();
-    Ok((runners, requests, unusable))
+    Ok((runners, requests, unusable, complaints))
 }
 
 #[cold]
@@ -276,7 +322,7 @@ fn trouble(line: u64, policy: &str, error: BoxError) -> Error {
 fn runners(settings: &Settings) -> Result<Vec<Runner>, Error> {
     let cache =
         || CacheLayer::builder().clock(settings.clock.clone()).prices(settings.prices.clone()).build();
-    let trim = || TrimPolicy::new().with_budget(settings.budget);
+    let trim = || TrimPolicy::new().with_budget(settings.budget).with_cleared_results(!settings.keep_results);
     let tier = || tiers::policy(&settings.tier, &settings.prices);
     let plain = || Stack::builder().without_cache().without_prefix();
     let everything = || Ok::<_, Error>(Stack::builder().cache(cache()?).trim(trim()).tier(tier()?));

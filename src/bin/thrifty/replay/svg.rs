@@ -10,6 +10,8 @@ use thrifty::{Error, Kind};
 use crate::replay::curve::Curve;
 
 const SIZE: (u32, u32) = (1_000, 600);
+/// Room for what the figures rest on, below the chart.
+const FOOT: u32 = 64;
 /// Room for the names at the ends of the lines.
 const RIGHT: u32 = 210;
 
@@ -26,9 +28,14 @@ const COLOURS: [RGBColor; 5] = [
 const DASHES: [(u32, u32); 5] = [(0, 0), (12, 5), (3, 4), (18, 8), (7, 3)];
 
 /// Writes the picture to `path`.
-pub(crate) fn draw(path: &Path, title: &str, curves: &[(&str, &Curve)]) -> Result<(), Error> {
+pub(crate) fn draw(
+    path: &Path,
+    title: &str,
+    foot: &[String],
+    curves: &[(&str, &Curve)],
+) -> Result<(), Error> {
     let mut text = String::new();
-    drawing(&mut text, title, curves).map_err(|why| trouble(path, &why))?;
+    drawing(&mut text, title, foot, curves).map_err(|why| trouble(path, &why))?;
     std::fs::write(path, text).map_err(|error| trouble(path, &error.to_string()))
 }
 
@@ -52,7 +59,7 @@ fn trouble(path: &Path, why: &str) -> Error {
     )
 }
 
-fn drawing(text: &mut String, title: &str, curves: &[(&str, &Curve)]) -> Result<(), String> {
+fn drawing(text: &mut String, title: &str, foot: &[String], curves: &[(&str, &Curve)]) -> Result<(), String> {
     let points = || curves.iter().flat_map(|(_, curve)| curve.points());
     let from = points().map(|point| point.0).min().unwrap_or(0);
     let to = points().map(|point| point.0).max().unwrap_or(0).max(from + 1_000);
@@ -76,8 +83,12 @@ fn drawing(text: &mut String, title: &str, curves: &[(&str, &Curve)]) -> Result<
     };
 
     let failed = |error: DrawingAreaErrorKind<_>| error.to_string();
-    let area = SVGBackend::with_string(text, SIZE).into_drawing_area();
+    let area = SVGBackend::with_string(text, (SIZE.0, SIZE.1 + FOOT)).into_drawing_area();
     area.fill(&WHITE).map_err(failed)?;
+    let (area, below) = area.split_vertically(SIZE.1);
+    for (y, line) in (4..).step_by(18).zip(foot) {
+        below.draw(&Text::new(line.clone(), (16, y), ("sans-serif", 13))).map_err(failed)?;
+    }
     let (area, margin) = area.split_horizontally(SIZE.0 - RIGHT);
     let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 20))
@@ -146,6 +157,7 @@ fn drawing(text: &mut String, title: &str, curves: &[(&str, &Curve)]) -> Result<
         margin.draw(&Text::new(curves[i].0.to_owned(), (48, y - 8), style(16))).map_err(failed)?;
         margin.draw(&Text::new(usd.display(decimals.max(2)), (48, y + 9), style(14))).map_err(failed)?;
     }
+    below.present().map_err(failed)?;
     area.present().map_err(failed)?;
     margin.present().map_err(failed)
 }

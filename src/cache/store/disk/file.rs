@@ -3,11 +3,11 @@
 use std::any::Any;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
 
 use super::index::{Locator, Row};
 
@@ -28,6 +28,8 @@ pub(super) enum Fault {
     Busy,
     /// What it holds cannot be believed.
     Damaged(String),
+    /// The file is no cache file, or nothing tells that it is one: it is not touched.
+    Foreign,
     /// Anything else, such as a full disk.
     Other(String),
 }
@@ -36,6 +38,7 @@ impl Fault {
     pub(super) fn text(&self) -> &str {
         match self {
             Self::Busy => "it is open elsewhere",
+            Self::Foreign => "the file is not one of this cache; give another path, or move the file away",
             Self::Damaged(text) | Self::Other(text) => text,
         }
     }
@@ -97,8 +100,18 @@ pub(super) struct Opened {
 
 /// Opens the file or starts a new one. `check` is what the secret makes of a constant.
 pub(super) fn open(path: &Path, max_bytes: u64, check: &[u8; 16]) -> Result<Opened, Fault> {
+    let ours = is_ours(path)?;
     prepare(path)?;
-    let mut db = create(path)?;
+    // Without a sign that the file was ours, damage is no reason to move it.
+    let strict = |fault| match fault {
+        Fault::Damaged(_) if !ours => Fault::Foreign,
+        fault => fault,
+    };
+    let mut db = create(path).map_err(strict)?;
+    if !guarded(|| holds_answers(&db)).map_err(strict)? {
+        drop_quietly(db);
+        return Err(Fault::Foreign);
+    }
     if fs::metadata(path)?.len() > max_bytes {
         // Only here is nobody reading, which a compaction needs.
         guarded(|| Ok(db.compact()?))?;
@@ -122,6 +135,43 @@ pub(super) fn open(path: &Path, max_bytes: u64, check: &[u8; 16]) -> Result<Open
         Some((FORMAT, _, epoch)) => fresh(db, epoch, true),
         Some((format, ..)) => Err(Fault::Damaged(format!("its format {format} is not known"))),
     }
+}
+
+/// The first bytes of every file of the engine.
+const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
+
+/// True for a file that is absent or empty, or has its secret beside it. False for one of the engine without: what
+/// is in it has to tell.
+///
+/// # Errors
+/// [`Fault::Foreign`] for any other file.
+fn is_ours(path: &Path) -> Result<bool, Fault> {
+    match fs::symlink_metadata(path) {
+        Ok(about) if about.is_file() && about.len() > 0 => {}
+        // Links and the like are refused where the file is made.
+        _ => return Ok(true),
+    }
+    if !is_unclaimed(path) {
+        return Ok(true);
+    }
+    let mut begins = Vec::new();
+    fs::File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut begins)?;
+    if begins == MAGIC { Ok(false) } else { Err(Fault::Foreign) }
+}
+
+/// True for a file that is not empty and has no secret beside it.
+pub(in crate::cache) fn is_unclaimed(path: &Path) -> bool {
+    let mut secret = OsString::from(path);
+    secret.push(".secret");
+    fs::symlink_metadata(path).is_ok_and(|about| about.is_file() && about.len() > 0)
+        && !fs::symlink_metadata(secret).is_ok_and(|about| about.is_file())
+}
+
+/// True if the file has the head of a cache file, or nothing yet.
+fn holds_answers(db: &Database) -> Result<bool, redb::Error> {
+    let read = db.begin_read()?;
+    let mut tables = read.list_tables()?.peekable();
+    Ok(tables.peek().is_none() || tables.any(|table| table.name() == HEAD.name()))
 }
 
 /// Makes the file and its folder, for the owner alone. Links are refused.

@@ -27,7 +27,7 @@
 //! assert_eq!(options.max_entry_bytes, 1 << 20);
 //! ```
 
-mod file;
+pub(in crate::cache) mod file;
 mod index;
 mod writer;
 
@@ -190,8 +190,10 @@ impl Disk {
     /// Opens the file at `path` or starts one, readable by its owner alone. Blocks until its index is read.
     ///
     /// Never fails. A file in use elsewhere, or one that cannot be opened, leaves a tier without effect that says so
-    /// once and tries again. A damaged file is renamed to `<path>.quarantine-<ms>` and a new one is started. A file
-    /// of another secret starts empty.
+    /// once and tries again. A damaged file is renamed to `<path>.quarantine-<ms>` and a new one is started, but only
+    /// if it was a cache file: one that is not empty, is not of the storage engine and has no `<path>.secret` beside
+    /// it is somebody else's and never touched, and neither is a damaged one without its secret. A file of another
+    /// secret starts empty.
     #[must_use]
     pub fn open(
         path: impl AsRef<Path>,

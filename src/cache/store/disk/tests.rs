@@ -156,6 +156,8 @@ async fn another_secret_starts_empty_and_is_no_damage() {
 async fn garbage_is_put_aside_and_a_new_file_is_started() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c.redb");
+    // The secret beside it tells that the file was a cache file.
+    std::fs::write(dir.path().join("c.redb.secret"), [7; 32]).unwrap();
     for round in 0..2u8 {
         std::fs::write(&path, vec![b'g' + round; 100_000]).unwrap();
         let disk = open(&path);
@@ -165,6 +167,39 @@ async fn garbage_is_put_aside_and_a_new_file_is_started() {
         assert!(get(&disk, 1).await.is_some());
         assert_eq!(quarantined(dir.path()), 1, "one damaged file is kept");
     }
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_ours_is_never_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = dir.path().join("other.redb");
+    let theirs = redb::Database::create(&other).unwrap();
+    let write = theirs.begin_write().unwrap();
+    write.open_table(redb::TableDefinition::<u64, u64>::new("rows")).unwrap().insert(1, 2).unwrap();
+    write.commit().unwrap();
+    drop(theirs);
+    let mut broken = std::fs::read(&other).unwrap();
+    broken[9..4000].fill(0xA5);
+    for (name, bytes) in
+        [("notes.txt", b"my notes".to_vec()), ("large.bin", vec![b'g'; 100_000]), ("broken.redb", broken)]
+    {
+        let path = dir.path().join(name);
+        std::fs::write(&path, &bytes).unwrap();
+        let disk = open(&path);
+        disk.put(key(1), entry(1, 100));
+        disk.flush();
+        assert!(!disk.stats().available, "{name} is not used");
+        drop(disk);
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "{name} keeps its bytes");
+    }
+    let disk = open(&other);
+    assert!(!disk.stats().available, "another program's database is not used");
+    drop(disk);
+    let theirs = redb::Database::open(&other).unwrap();
+    let read = redb::ReadableDatabase::begin_read(&theirs).unwrap();
+    let rows = read.open_table(redb::TableDefinition::<u64, u64>::new("rows")).unwrap();
+    assert_eq!(rows.get(1).unwrap().map(|value| value.value()), Some(2), "and keeps its rows");
+    assert_eq!(quarantined(dir.path()), 0);
 }
 
 #[tokio::test]

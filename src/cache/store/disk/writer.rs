@@ -348,6 +348,7 @@ impl Writer {
         }
         let pause = match fault {
             Fault::Busy => BUSY_RETRY,
+            Fault::Foreign => return self.give_up(),
             _ => {
                 self.failures += 1;
                 if self.failures > ATTEMPTS {
