@@ -64,3 +64,44 @@ async fn a_named_condition_on_a_header_never_gives_one_caller_the_tier_of_anothe
     }
     assert_eq!(*models.lock().unwrap(), ["gpt-5-mini", "gpt-5"], "the cache itself still serves repeats");
 }
+
+#[tokio::test]
+async fn a_hit_that_was_rejected_is_no_saving() {
+    let cache = thrifty::cache::CacheLayer::in_memory();
+    let plain = StackBuilder::default().cache(cache.clone()).build().unwrap();
+    let (service, _) = over(&plain, |model| by(model, "stop"));
+    service.oneshot(asks("gpt-5-nano")).await.unwrap();
+
+    let ladder = TierPolicy::builder()
+        .escalate(["gpt-5-nano", "gpt-5-mini"])
+        .accept(|outcome, _| outcome.model.as_deref() != Some("gpt-5-nano"))
+        .build()
+        .unwrap();
+    let stack = StackBuilder::default().cache(cache).tier(ladder).build().unwrap();
+    let (service, models) = over(&stack, |model| by(model, "stop"));
+    let receipt = receipt(&service.oneshot(asks("gpt-5-nano")).await.unwrap());
+    assert_eq!(*models.lock().unwrap(), ["gpt-5-mini"], "the first rung was in the cache");
+    assert_eq!(receipt.rejected.len(), 1);
+    assert_eq!(receipt.avoided.cache.to_string(), "0", "what was rejected is no saving");
+    // gpt-5-nano: 0.05 in, 0.4 out; gpt-5-mini: 0.25 in, 2 out (USD per million tokens, 2026-11-23).
+    assert_eq!(receipt.billed.unwrap().to_string(), "0.00045");
+    assert_eq!((receipt.billed.unwrap() + receipt.avoided.total()).to_string(), "0.00009");
+}
+
+#[tokio::test]
+async fn a_poor_answer_passed_on_after_all_leaves_no_shortcut_to_the_rung_that_failed() {
+    let ladder = TierPolicy::builder().escalate(["gpt-5-nano", "gpt-5-mini"]).build().unwrap();
+    let stack = with_tier(ladder);
+    let (service, _) = over(&stack, |model| {
+        let mut reply = by(model, if model == "gpt-5-nano" { "length" } else { "stop" });
+        if model == "gpt-5-mini" {
+            *reply.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+        }
+        reply
+    });
+    for _ in 0..2 {
+        let receipt = receipt(&service.clone().oneshot(asks("gpt-5-nano")).await.unwrap());
+        assert_eq!(receipt.chosen.as_deref(), Some("gpt-5-nano"));
+        assert_eq!(receipt.answered.as_deref(), Some("gpt-5-nano"), "the receipt tells of another answer");
+    }
+}

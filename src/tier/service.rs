@@ -12,8 +12,9 @@ use super::answer::{Answer, assess};
 use super::{Choice, TierPolicy, switch};
 use crate::BoxError;
 use crate::call::{Call, Detour, Reply};
-use crate::dialect::Usage;
-use crate::receipt::{Draft, Rejected, Served};
+use crate::dialect::{Finish, Usage};
+use crate::price::Usd;
+use crate::receipt::{Draft, Receipt, Rejected, Served};
 
 /// Sends each call to the model its policy names; made by [`TierLayer`](super::TierLayer).
 ///
@@ -81,9 +82,49 @@ struct Climb {
 struct Held {
     reply: Reply,
     model: String,
-    served: Served,
+    facts: Facts,
     /// Where it stands among the rejected.
     at: Option<usize>,
+}
+
+/// What the layers below wrote down about one answer.
+#[derive(Default)]
+struct Facts {
+    served: Served,
+    cache: Usd,
+    usage: Option<Usage>,
+    answered: Option<String>,
+    finish: Finish,
+    service_tier: Option<String>,
+    stored: bool,
+    cache_note: Option<&'static str>,
+}
+
+impl Facts {
+    fn of(receipt: &Receipt) -> Self {
+        Self {
+            served: receipt.served,
+            cache: receipt.avoided.cache,
+            usage: receipt.usage,
+            answered: receipt.answered.clone(),
+            finish: receipt.finish,
+            service_tier: receipt.service_tier.clone(),
+            stored: receipt.stored,
+            cache_note: receipt.cache_note,
+        }
+    }
+
+    fn restore(self, receipt: &mut Receipt) {
+        let Self { served, cache, usage, answered, finish, service_tier, stored, cache_note } = self;
+        receipt.served = served;
+        receipt.avoided.cache = cache;
+        receipt.usage = usage;
+        receipt.answered = answered;
+        receipt.finish = finish;
+        receipt.service_tier = service_tier;
+        receipt.stored = stored;
+        receipt.cache_note = cache_note;
+    }
 }
 
 impl Climb {
@@ -151,7 +192,9 @@ impl Climb {
     /// The call as it leaves for `model`: untouched for the one asked for.
     fn outbound(&self, model: &str) -> Call {
         let mut call = self.call.clone();
-        if self.detour {
+        // While a poor answer is held it may be the one that is passed on after all, so what comes next leaves no
+        // shortcut either.
+        if self.detour || self.held.is_some() {
             call.parts.extensions.insert(Detour);
         }
         if model != self.asked
@@ -207,38 +250,41 @@ impl Climb {
         if let Some(draft) = &self.draft {
             draft.note(|receipt| {
                 receipt.chosen = Some(next.clone());
-                receipt.served = Served::Nowhere;
+                // What the rejected answer brought or saved is not this call's: the next one starts clean.
+                Facts::default().restore(receipt);
             });
         }
         self.tried.push(next);
     }
 
     fn hold(&mut self, reply: Reply, model: &str, usage: Option<Usage>, why: &str) {
-        let (at, served) = self.reject(model, usage, why);
-        self.held = Some(Held { reply, model: model.to_owned(), served, at });
+        let facts =
+            self.draft.as_ref().map(|draft| draft.note(|receipt| Facts::of(receipt))).unwrap_or_default();
+        let at = self.reject(model, usage, why);
+        self.held = Some(Held { reply, model: model.to_owned(), facts, at });
     }
 
     /// Writes down an answer that was billed and not passed on, so that its cost is not lost.
-    fn reject(&self, model: &str, usage: Option<Usage>, why: &str) -> (Option<usize>, Served) {
-        let Some(draft) = &self.draft else { return (None, Served::Nowhere) };
+    fn reject(&self, model: &str, usage: Option<Usage>, why: &str) -> Option<usize> {
+        let Some(draft) = &self.draft else { return None };
         draft.note(|receipt| {
             let served = receipt.served;
             // An answer came, and no layer below says it had it: the provider gave it.
             let from = if served == Served::Nowhere { Served::Upstream } else { served };
             receipt.rejected.push(Rejected::new(model.to_owned(), from, usage, why.to_owned()));
-            (Some(receipt.rejected.len() - 1), served)
+            Some(receipt.rejected.len() - 1)
         })
     }
 
     /// Nothing more to try: the best answer there is, else the failure.
     fn give_up(&mut self, result: Result<Reply, BoxError>, why: &str) -> Result<Reply, BoxError> {
-        let Some(Held { reply, model, served, at }) = self.held.take() else { return result };
+        let Some(Held { reply, model, facts, at }) = self.held.take() else { return result };
         let down = &self.tried[self.tried.len() - 1];
         self.note(format!("{model} after all: {down} gave {why}"));
         if let Some(draft) = &self.draft {
             draft.note(|receipt| {
                 receipt.chosen = Some(model);
-                receipt.served = served;
+                facts.restore(receipt);
                 if let Some(at) = at.filter(|at| *at < receipt.rejected.len()) {
                     receipt.rejected.remove(at);
                 }
