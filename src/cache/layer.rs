@@ -238,6 +238,7 @@ impl CacheBuilder {
     /// [`Kind::BadSetting`](crate::Kind::BadSetting) when a bound or the time to live is zero;
     /// [`Kind::Store`](crate::Kind::Store) when the secret beside the cache file cannot be made or read. A cache file
     /// that cannot be used is no error: the tier steps aside.
+    #[cfg_attr(not(feature = "disk"), expect(unused_mut, reason = "only a disk tier needs its own secret"))]
     pub fn build(mut self) -> Result<CacheLayer, Error> {
         if self.memory_bytes == 0 || self.disk_bytes == 0 {
             return Err(Error::bad_setting(
@@ -251,6 +252,7 @@ impl CacheBuilder {
                 "give at least a second, or leave the cache layer out",
             ));
         }
+        #[cfg(feature = "disk")]
         if self.secret.is_none()
             && let Some(path) = &self.disk
         {
