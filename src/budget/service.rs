@@ -3,7 +3,6 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::StatusCode;
 use tower::ServiceExt;
 use tower_service::Service;
 
@@ -11,6 +10,7 @@ use super::tap::{Bill, Tap};
 use super::{BudgetLayer, Ticket};
 use crate::BoxError;
 use crate::call::{Call, Reply, ReplyBody};
+use crate::dialect::is_free_of_charge;
 use crate::price::Usd;
 use crate::receipt;
 
@@ -85,7 +85,7 @@ fn note(call: &Call, ticket: &Ticket) {
 /// Settles a whole reply now and a stream at its end.
 fn settle(reply: Reply, ticket: Ticket, bill: Bill) -> Reply {
     if !reply.status().is_success() {
-        ticket.settle(free(reply.status()).then_some(Usd::ZERO));
+        ticket.settle(is_free_of_charge(reply.status()).then_some(Usd::ZERO));
         return reply;
     }
     if let Some(bytes) = reply.body().complete() {
@@ -95,9 +95,4 @@ fn settle(reply: Reply, ticket: Ticket, bill: Bill) -> Reply {
     let (parts, body) = reply.into_parts();
     let tap = Tap::new(body, &parts.headers, ticket, bill);
     Reply::from_parts(parts, ReplyBody::stream(tap))
-}
-
-/// A refusal costs nothing. After a time-out or a bad gateway the provider may have done the work all the same.
-fn free(status: StatusCode) -> bool {
-    !matches!(status.as_u16(), 408 | 499 | 502 | 504 | 520..=524)
 }
