@@ -283,16 +283,18 @@ async fn an_answer_from_disk_is_one_of_its_own_too() {
     let clock = ManualClock::at_ms(THEN);
     let path = dir.path().join("answers.redb");
     let (inner, calls) = upstream(&[CHAT], false);
-    let layer = builder(&clock).disk(&path).memory_bytes(1).build().unwrap();
-    let client = layer.layer(inner);
-    get(&client, chat(false)).await;
+    let layer = builder(&clock).disk(&path).build().unwrap();
+    get(&layer.layer(inner.clone()), chat(false)).await;
     layer.handle().flush().await;
+    drop(layer);
+    let layer = builder(&clock).disk(&path).build().unwrap();
+    let client = layer.layer(inner);
     let again = get(&client, chat(false)).await;
     let (text, own) = again.as_original(Dialect::OpenAiChat, false);
     assert!(text == CHAT && own != ID);
     assert_eq!(again.header("thrifty-origin-id"), Some(ID));
     assert_eq!(calls.load(Ordering::SeqCst), 1);
-    assert!(layer.handle().stats().disk_hits > 0);
+    assert_eq!(layer.handle().stats().disk_hits, 1, "memory was empty");
 }
 
 const RESPONSE: &str = r#"{"id":"resp_67ccd2bed1ec8190b14f964abc0542670bb6a6b452d3795b","object":"response","created_at":1794999999,"status":"completed","error":null,"store":false,"model":"m","output":[{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"gAAA"},{"type":"message","id":"msg_67ccd2bf17f0819081ff3bb2cf6508e60bb6a6b452d3795b","role":"assistant","status":"completed","content":[{"type":"output_text","text":"11","annotations":[]}]}],"usage":{"input_tokens":8,"output_tokens":1,"total_tokens":9}}"#;
