@@ -14,7 +14,8 @@
 //!
 //! An answer that is served again gets an id and a time of its own; see [`ReplayIdentity`]. Each reply says in the
 //! header `cache-status` (RFC 9211) how it came, a hit its `age` too, except in a shared scope, where that would tell
-//! that somebody else asked the same.
+//! that somebody else asked the same. (`thrifty serve` adds `thrifty-served` to replies whose bill is settled: the
+//! tier, which `cache-status` has no word for.)
 //!
 //! Kept: status, a few headers, the body. Not kept: the prompt. Who pays: the first caller. When it may be wrong: a
 //! floating model name moved on within the time to live, or answers are meant to vary; say

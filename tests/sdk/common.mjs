@@ -24,7 +24,8 @@ const PAST = { "thrifty-cache": "no-store" };
 const UPSTREAM = ["upstream"];
 const CACHE = ["memory", "disk", "flight"];
 
-const IDENTITIES = /^(id|item_id|itemId|call_id|tool_call_id|toolCallId|response_id|responseId|obfuscation)$/;
+// Encrypted content is bound to the id of its item.
+const IDENTITIES = /^(id|item_id|itemId|call_id|tool_call_id|toolCallId|response_id|responseId|obfuscation|encrypted_content|reasoningEncryptedContent)$/;
 const TIMES = /^(created|created_at|completed_at|timestamp|stepTimeMs|responseTimeMs|.*(Duration|Ms|PerSecond))$/;
 
 let last = {};

@@ -33,6 +33,8 @@ IDENTITIES = {
     "tool_use_id",
     "tool_call_id",
     "response_id",
+    # It is bound to the id of its item.
+    "encrypted_content",
     "obfuscation",
 }
 TIMES = {
@@ -179,7 +181,9 @@ class Checks:
             fail(name, f"the {step} call's cache-status is {status!r}")
         if (is_hit and not (age or "").isdigit()) or (origin is not None and not is_hit):
             fail(name, f"the {step} call's age is {age!r}, its origin id {origin!r}")
-        if origin is not None and origin in repr(answer):
+        names = Plain()
+        names.of(answer)
+        if origin is not None and origin in names.names:
             fail(name, f"the {step} answer still has the id {origin!r}")
         return answer
 
