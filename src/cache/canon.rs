@@ -135,8 +135,14 @@ impl Sink {
     /// A tag, the length of `bytes`, and `bytes`: no two sequences of fields are written alike.
     #[inline]
     pub(super) fn field(&mut self, tag: u8, bytes: &[u8]) {
-        self.head(tag, bytes.len());
-        self.raw(bytes);
+        // Most are names and words: one look at the room left is enough for both writes.
+        if bytes.len() < 255 && self.buffer.capacity() - self.buffer.len() > 256 {
+            self.buffer.extend_from_slice(&[tag, bytes.len() as u8]);
+            self.buffer.extend_from_slice(bytes);
+        } else {
+            self.head(tag, bytes.len());
+            self.raw(bytes);
+        }
     }
 
     pub(super) fn finish(mut self) -> [u8; 32] {
