@@ -26,8 +26,8 @@ struct Provider {
     calls: Arc<AtomicU64>,
 }
 
-/// Odd on purpose: nobody may write it anew.
-const ANSWER: &str = "{ \"id\":\"x\",\"model\" : \"gpt-4o-2024-08-06\", \"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\
+/// Odd on purpose: nobody may write it anew. Without an id, which a replay has of its own.
+const ANSWER: &str = "{ \"model\" : \"gpt-4o-2024-08-06\", \"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\
     \"content\":\"\\u0041\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":8,\"completion_tokens\":1,\"total_tokens\":9}, \"n\":1.0e0 }\n";
 
 fn frame(n: u64) -> String {

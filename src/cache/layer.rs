@@ -14,6 +14,7 @@ use super::entry::Entry;
 use super::flight::{Flights, Limits};
 use super::key::{CacheKey, Keyer};
 use super::recall::Aliases;
+use super::render::FreshIds;
 use super::secret::Secret;
 use super::service::Cache;
 use super::store::memory::Memory;
@@ -42,6 +43,8 @@ pub(super) struct Core {
     pub(super) vary: Vec<HeaderName>,
     pub(super) ttl: Duration,
     pub(super) asks_for_usage: bool,
+    /// Where replays get their ids; `None` if they keep those of the original.
+    pub(super) fresh_ids: Option<FreshIds>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) prices: Arc<PriceTable>,
     /// Purges so far. A flight remembers the number at its start and stores nothing if it has changed since.
@@ -80,6 +83,34 @@ impl<S> Layer<S> for CacheLayer {
     }
 }
 
+/// Which id and time of creation an answer carries when it is served again.
+///
+/// Callers of one flight see the live reply as it is, whatever is set here.
+///
+/// # Example
+/// ```
+/// use thrifty::cache::{CacheLayer, ReplayIdentity};
+///
+/// // For tests that compare answers byte for byte.
+/// let layer = CacheLayer::builder().replay_identity(ReplayIdentity::Original).build()?;
+/// # Ok::<(), thrifty::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ReplayIdentity {
+    /// A fresh id of the same kind and the time of the replay, the same in all events of a stream. The original id is
+    /// told in the header `thrifty-origin-id`, except in a shared scope. Logs, traces and bills that go by id then
+    /// count two answers as two.
+    ///
+    /// Ids that somebody gives back stay: those of tool calls, of a Responses reply that the provider stores (its
+    /// `store` is not `false`), and of items with `encrypted_content`, which the provider accepts under their own id
+    /// only. Embeddings and calls of no known format have none.
+    #[default]
+    Fresh,
+    /// Those it was stored with: the very bytes the provider sent.
+    Original,
+}
+
 /// Settings of a [`CacheLayer`].
 #[derive(Debug)]
 #[must_use]
@@ -89,6 +120,7 @@ pub struct CacheBuilder {
     disk_bytes: u64,
     ttl: Duration,
     asks_for_usage: bool,
+    replay_identity: ReplayIdentity,
     scope: Scope,
     vary: Vec<HeaderName>,
     credentials: Vec<HeaderName>,
@@ -106,6 +138,7 @@ impl Default for CacheBuilder {
             disk_bytes: 1 << 30,
             ttl: Duration::from_secs(24 * 3600),
             asks_for_usage: true,
+            replay_identity: ReplayIdentity::Fresh,
             scope: Scope::default(),
             vary: Vec::new(),
             credentials: Vec::new(),
@@ -164,6 +197,14 @@ impl CacheBuilder {
     /// stream has its price and serves callers who want usage. A few compatible servers refuse the member.
     pub fn without_asking_for_usage(mut self) -> Self {
         self.asks_for_usage = false;
+        self
+    }
+
+    /// Sets which id and time an answer from memory or disk is served with.
+    ///
+    /// Default: [`ReplayIdentity::Fresh`]. Two answers with one id are one to whoever logs or bills by id.
+    pub fn replay_identity(mut self, identity: ReplayIdentity) -> Self {
+        self.replay_identity = identity;
         self
     }
 
@@ -297,6 +338,10 @@ impl CacheBuilder {
                 vary: self.vary,
                 ttl: self.ttl,
                 asks_for_usage: self.asks_for_usage,
+                fresh_ids: match self.replay_identity {
+                    ReplayIdentity::Fresh => Some(FreshIds::new()),
+                    ReplayIdentity::Original => None,
+                },
                 clock: self.clock,
                 prices: self.prices.unwrap_or_else(PriceTable::builtin),
                 epoch: AtomicU64::new(0),

@@ -19,6 +19,7 @@ use super::layer::{Core, bump};
 use super::policy::{storable, stored_headers};
 use super::recall::Slot;
 use super::render::{Want, hide_usage, render, want};
+use super::status::{Sent, is_silent, sent};
 use crate::call::{CacheMode, Call, Detour, Options, Reply};
 use crate::dialect::{Outcome, StreamReader, read};
 use crate::price::{PriceTable, Terms};
@@ -96,8 +97,12 @@ where
                 }
                 bump(&core.counters.bypassed);
                 note(&call, |receipt| receipt.cache_note = Some(why));
-                let sent = self.inner.clone().oneshot(call);
-                return CacheFuture::boxed(async move { sent.await.map_err(Into::into) });
+                let how = if mode == CacheMode::NoStore { Sent::Request } else { Sent::Bypass(why) };
+                let silent = is_silent(core, &call);
+                let reply = self.inner.clone().oneshot(call);
+                return CacheFuture::boxed(async move {
+                    reply.await.map(|reply| sent(reply, how, silent)).map_err(Into::into)
+                });
             }
         };
         if let Some(slot) = Slot::of(&call) {
@@ -107,7 +112,7 @@ where
         let (want, ttl) = (want(&call), options.and_then(|options| options.ttl));
         if mode != CacheMode::NoCache
             && let Some(entry) = core.remembered(&key, ttl)
-            && let Some(reply) = hit(&call, &entry, want, Served::Memory)
+            && let Some(reply) = hit(core, &call, &entry, want, Served::Memory)
         {
             bump(&core.counters.memory_hits);
             return CacheFuture::done(Ok(reply));
@@ -135,7 +140,7 @@ where
     if mode != CacheMode::NoCache
         && let Some(entry) = core.tiers.get_disk(&key, core.clock.now_ms()).await
         && core.is_young(&entry, ttl)
-        && let Some(reply) = hit(&call, &entry, want, Served::Disk)
+        && let Some(reply) = hit(&core, &call, &entry, want, Served::Disk)
     {
         bump(&core.counters.disk_hits);
         return Ok(reply);
@@ -173,7 +178,7 @@ where
                 Ok(reply) => {
                     bump(&core.counters.joined);
                     note(&call, |receipt| receipt.served = Served::Flight);
-                    Ok(seen(reply))
+                    Ok(sent(seen(reply), Sent::Collapsed, shared))
                 }
                 Err(error) => Err(error),
             };
@@ -184,8 +189,8 @@ where
     // come; without a second look it would be paid for again.
     if mode != CacheMode::NoCache
         && let Some(entry) = core.remembered(&key, ttl)
-        && let Some(rendered) = render(call.format(), &entry, want)
-        && let Some(reply) = hit(&call, &entry, want, Served::Memory)
+        && let Some(rendered) = render(&core, call.format(), &entry, want, true)
+        && let Some(reply) = hit(&core, &call, &entry, want, Served::Memory)
     {
         bump(&core.counters.memory_hits);
         lead.answer(rendered);
@@ -200,12 +205,14 @@ where
     if hides {
         format.ask_for_usage(&mut call);
     }
+    let how = if mode == CacheMode::NoCache { Sent::Request } else { Sent::Miss };
+    let silent = is_silent(&core, &call);
     fly(core, lead, inner, call, key, epoch);
     let reply = seat.reply().await;
     if let (Some(draft), Err(_)) = (drafted, &reply) {
         draft.note(|receipt| receipt.served = Served::Nowhere);
     }
-    reply.map(seen)
+    reply.map(|reply| sent(seen(reply), how, silent))
 }
 
 /// One call outside any flight, neither read nor stored.
@@ -216,7 +223,8 @@ where
 {
     bump(&core.counters.bypassed);
     note(&call, |receipt| receipt.cache_note = Some("own-call"));
-    inner.oneshot(call).await.map_err(Into::into)
+    let silent = is_silent(core, &call);
+    inner.oneshot(call).await.map(|reply| sent(reply, Sent::Alone, silent)).map_err(Into::into)
 }
 
 /// Runs the upstream call of a flight in a task of its own.
@@ -312,6 +320,7 @@ impl Filing {
             outcome,
             cost,
             table: Some(core.prices.id()),
+            identity: super::entry::Places::default(),
         };
         core.tiers.put(self.key, Arc::new(entry));
         // And once more: a purge between the look above and the store has swept before the store came.
@@ -362,8 +371,8 @@ fn is_whole(recorded: &Recorded) -> bool {
 }
 
 /// The reply of a stored entry as the caller wants it, and a line in the draft; `None` where it does not tell enough.
-fn hit(call: &Call, entry: &Entry, want: Want, served: Served) -> Option<Reply> {
-    let rendered = render(call.format(), entry, want)?;
+fn hit(core: &Core, call: &Call, entry: &Entry, want: Want, served: Served) -> Option<Reply> {
+    let rendered = render(core, call.format(), entry, want, is_silent(core, call))?;
     if let Some(draft) = Draft::of(call) {
         draft.note(|receipt| note_hit(receipt, entry, served));
     }

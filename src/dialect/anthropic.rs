@@ -28,8 +28,9 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 
+use super::identity::find;
 use super::stream::SseReader;
-use super::{CapField, Format, Outcome, Prompt, StreamReader, StreamShape, Usage, assemble, path};
+use super::{CapField, Format, Identity, Outcome, Prompt, StreamReader, StreamShape, Usage, assemble, path};
 use crate::Error;
 use crate::call::{Call, Dialect, Doc, json};
 
@@ -135,6 +136,14 @@ impl Format for AnthropicMessages {
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
         Box::new(SseReader::new(reply::MessageFacts::default()))
+    }
+
+    fn identity(&self, body: &[u8], is_stream: bool) -> Identity {
+        find(body, is_stream, |finder, event| match event.object("message") {
+            Some(message) if is_stream => finder.id(&message, "id"),
+            _ if is_stream => {}
+            _ => finder.id(event, "id"),
+        })
     }
 
     fn to_document(&self, stream: &[u8]) -> Option<Bytes> {

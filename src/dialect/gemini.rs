@@ -26,11 +26,12 @@ use http::request::Parts;
 use http::{StatusCode, Uri};
 
 use self::reply::{GeminiFacts, read_usage};
+use super::identity::find;
 use super::openai_chat::elsewhere;
 use super::stream::{Facts, SseReader};
 use super::{
-    CapField, Finish, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, StreamShape,
-    Tool, ToolChoice, Usage, assemble, path,
+    CapField, Finish, Format, Identity, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader,
+    StreamShape, Tool, ToolChoice, Usage, assemble, path,
 };
 use crate::call::json::{self, Object};
 use crate::call::{Call, Dialect, Doc};
@@ -201,6 +202,13 @@ impl Format for Gemini {
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
         Box::new(SseReader::new(GeminiFacts::default()))
+    }
+
+    fn identity(&self, body: &[u8], is_stream: bool) -> Identity {
+        find(body, is_stream, |finder, chunk| {
+            finder.id(chunk, "responseId");
+            finder.date(chunk, "createTime");
+        })
     }
 
     fn to_document(&self, stream: &[u8]) -> Option<Bytes> {

@@ -38,6 +38,7 @@ mod anthropic;
 mod assemble;
 pub(crate) mod embeddings;
 mod gemini;
+mod identity;
 mod ollama;
 mod opaque;
 mod openai_chat;
@@ -56,6 +57,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Request, StatusCode};
 
+pub use self::identity::{Identity, Place, Stamp};
 pub use self::outcome::{Finish, Outcome, StreamReader, is_event_stream, is_free_of_charge, read};
 pub use self::prompt::{Image, Message, Part, Prompt, Role, Source, Tool, ToolChoice};
 pub use self::usage::Usage;
@@ -133,6 +135,13 @@ pub trait Format: fmt::Debug + Send + Sync + 'static {
 
     /// A reader for the frames of a streamed reply body.
     fn stream_reader(&self) -> Box<dyn StreamReader>;
+
+    /// Where a reply says which one it is and when it was made: what is made anew when it is served again. None where
+    /// nothing does, or where it has to stay. Ids of tool calls are part of the answer.
+    fn identity(&self, body: &[u8], is_stream: bool) -> Identity {
+        let _ = (body, is_stream);
+        Identity::default()
+    }
 
     /// The document that says the same as this whole stream (its end marker seen); `None` where that cannot be told.
     fn to_document(&self, stream: &[u8]) -> Option<Bytes> {

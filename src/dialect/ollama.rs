@@ -17,12 +17,13 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 
+use super::identity::find;
 use super::openai_chat::{function_tool, role};
 use super::stream::{Facts, LineReader};
 use super::usage::{Contradiction, count};
 use super::{
-    CapField, Finish, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, StreamShape,
-    Tool, ToolChoice, Usage, assemble,
+    CapField, Finish, Format, Identity, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader,
+    StreamShape, Tool, ToolChoice, Usage, assemble,
 };
 use crate::Error;
 use crate::call::json::{self, Object};
@@ -135,6 +136,10 @@ impl Format for Ollama {
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
         Box::new(LineReader::new(OllamaFacts::default()))
+    }
+
+    fn identity(&self, body: &[u8], is_stream: bool) -> Identity {
+        find(body, is_stream, |finder, line| finder.date(line, "created_at"))
     }
 
     fn to_document(&self, stream: &[u8]) -> Option<Bytes> {

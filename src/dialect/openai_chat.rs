@@ -23,10 +23,11 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 
+use super::identity::find;
 use super::stream::SseReader;
 use super::{
-    CapField, Format, FrameFilter, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader,
-    StreamShape, Tool, ToolChoice, Usage, assemble, path,
+    CapField, Format, FrameFilter, Identity, Image, Message, Outcome, Part, Prompt, Role, Source,
+    StreamReader, StreamShape, Tool, ToolChoice, Usage, assemble, path,
 };
 use crate::Error;
 use crate::call::json::{self, Object};
@@ -199,6 +200,13 @@ impl Format for OpenAiChat {
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
         Box::new(SseReader::new(reply::ChatFacts::default()))
+    }
+
+    fn identity(&self, body: &[u8], is_stream: bool) -> Identity {
+        find(body, is_stream, |finder, chunk| {
+            finder.id(chunk, "id");
+            finder.seconds(chunk, "created");
+        })
     }
 
     fn to_document(&self, stream: &[u8]) -> Option<Bytes> {

@@ -17,14 +17,15 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 
+use super::identity::{Finder, find};
 use super::openai_chat::{
     OpenAiChat, content_part, content_parts, elsewhere, function_tool, marked, role, tool_choice,
 };
 use super::stream::{Facts, SseReader, is_json, worse};
 use super::usage::{Contradiction, count};
 use super::{
-    CapField, Finish, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, StreamShape,
-    Tool, ToolChoice, Usage, assemble,
+    CapField, Finish, Format, Identity, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader,
+    StreamShape, Tool, ToolChoice, Usage, assemble,
 };
 use crate::Error;
 use crate::call::json::{self, Object};
@@ -189,6 +190,21 @@ impl Format for Responses {
         Box::new(SseReader::new(ResponseFacts::default()))
     }
 
+    fn identity(&self, body: &[u8], is_stream: bool) -> Identity {
+        find(body, is_stream, |finder, event| {
+            if !is_stream {
+                return identity_of(finder, event);
+            }
+            if let Some(object) = event.object("response") {
+                identity_of(finder, &object);
+            }
+            if let Some(object) = event.object("item") {
+                identity_of_item(finder, &object);
+            }
+            finder.id(event, "item_id");
+        })
+    }
+
     fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
         assemble::responses::to_document(stream)
     }
@@ -203,6 +219,26 @@ impl Format for Responses {
 
     fn error_body(&self, status: StatusCode, kind: &str, message: &str) -> Bytes {
         OpenAiChat.error_body(status, kind, message)
+    }
+}
+
+/// A response, unless it is kept at the provider: then it goes on to be known by its id.
+fn identity_of<'a>(finder: &mut Finder<'a>, response: &Object<'a>) {
+    if response.bool("store") != Some(false) {
+        return finder.leave();
+    }
+    finder.id(response, "id");
+    finder.seconds(response, "created_at");
+    finder.seconds(response, "completed_at");
+    let items = response.elements("output").unwrap_or_default();
+    items.into_iter().filter_map(Object::parse).for_each(|item| identity_of_item(finder, &item));
+}
+
+/// An item. What is encrypted is bound to the id and comes back with it: the provider refuses it under another one.
+fn identity_of_item<'a>(finder: &mut Finder<'a>, item: &Object<'a>) {
+    finder.id(item, "id");
+    if item.some("encrypted_content").is_some() {
+        finder.keep(item, "id");
     }
 }
 

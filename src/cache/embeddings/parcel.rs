@@ -244,6 +244,7 @@ impl Filing {
                 outcome: Outcome { usage: count.map(|count| Usage::of(count, 0)), ..outcome.clone() },
                 cost: costs.as_ref().map(|costs| costs[at]),
                 table: Some(table.clone()),
+                identity: super::super::entry::Places::default(),
             }))
         };
         (0..n).map(entry).collect()
