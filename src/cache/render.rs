@@ -43,7 +43,8 @@ pub(super) fn render(format: &dyn Format, entry: &Entry, want: Want) -> Option<R
     let body = match (&entry.frames, want) {
         (None, None) => RenderedBody::Whole(entry.body.clone()),
         (None, Some(shape)) => {
-            content_type = Some(HeaderValue::from_static(format.stream_type()));
+            // An array is what it is said to be already.
+            content_type = (!shape.array).then(|| HeaderValue::from_static(format.stream_type()));
             RenderedBody::Stream(Box::new(format.to_stream(&entry.body, shape)?.into_iter()))
         }
         (Some(_), None) => {

@@ -12,9 +12,14 @@
 //! | text, sound, pictures, film | the `..TokensDetails` lists; DOCUMENT counts as pictures |
 //! | usage of a stream | the last `usageMetadata` |
 //! | ending | `candidates[].finishReason`, `promptFeedback.blockReason` |
-//! | whole stream | a finish reason for every candidate, and a body that ended by itself |
+//! | whole stream | a finish reason for every candidate, and a body that ended by itself; of an array, its closing bracket |
+//! | error | `error`, of the body or of the only element of an array |
 //!
-//! A stream asked for without `alt=sse` is one JSON array; it is not read and never good.
+//! A stream asked for without `alt=sse` is one JSON array of the same chunks, which arrive one by one. It is read and
+//! stored as it is: it has a key of its own, and no other kind of answer is made from it. An array whose bracket never
+//! came is partial, whatever its candidates said.
+//!
+//! Field names are read in camelCase and, since Google's own clients send them too, in snake_case.
 
 mod reply;
 
@@ -27,7 +32,7 @@ use http::{StatusCode, Uri};
 
 use self::reply::{GeminiFacts, read_usage};
 use super::openai_chat::elsewhere;
-use super::stream::{Facts, SseReader};
+use super::stream::{ArrayOrEvents, Facts};
 use super::{
     CapField, Finish, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, StreamShape,
     Tool, ToolChoice, Usage, assemble, path,
@@ -77,7 +82,7 @@ impl Format for Gemini {
     fn key_path<'a>(&self, uri: &'a Uri) -> (Cow<'a, str>, Vec<&'a str>) {
         let query = uri.query().into_iter().flat_map(|query| query.split('&'));
         match uri.path().strip_suffix(":streamGenerateContent") {
-            Some(model) if query.clone().any(|pair| pair == "alt=sse") => {
+            Some(model) if is_sse(uri) => {
                 (format!("{model}:generateContent").into(), query.filter(|pair| *pair != "alt=sse").collect())
             }
             _ => (uri.path().into(), query.collect()),
@@ -189,25 +194,39 @@ impl Format for Gemini {
     }
 
     fn read_reply(&self, body: &[u8]) -> Outcome {
-        match std::str::from_utf8(body).ok().and_then(Object::parse) {
-            Some(reply) => {
-                let mut facts = GeminiFacts::default();
-                facts.chunk(&reply);
-                facts.outcome(true)
-            }
-            None => Outcome { finish: Finish::Failed, empty: true, ..Outcome::default() },
+        let failed = || Outcome { finish: Finish::Failed, empty: true, ..Outcome::default() };
+        let Ok(text) = std::str::from_utf8(body) else { return failed() };
+        let mut facts = GeminiFacts::default();
+        if let Some(reply) = Object::parse(text) {
+            facts.chunk(&reply);
+        } else if let Some(chunks) = json::elements(text) {
+            // A stream of one array whose bytes are all at hand, or an error in a list.
+            chunks.into_iter().for_each(|chunk| facts.event(None, chunk));
+        } else {
+            return failed();
         }
+        facts.outcome(true)
     }
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
-        Box::new(SseReader::new(GeminiFacts::default()))
+        Box::new(ArrayOrEvents::new(GeminiFacts::default()))
+    }
+
+    fn stream_shape(&self, call: &Call) -> StreamShape {
+        let shape = StreamShape::with_usage(true);
+        if is_sse(&call.parts.uri) { shape } else { shape.as_array() }
     }
 
     fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
         assemble::gemini::to_document(stream)
     }
 
-    fn to_stream(&self, document: &[u8], _: StreamShape) -> Option<Vec<Bytes>> {
+    fn to_stream(&self, document: &[u8], shape: StreamShape) -> Option<Vec<Bytes>> {
+        if shape.array {
+            // Stored under a key of its own, it came as the array it is.
+            let is_array = document.trim_ascii_start().first() == Some(&b'[');
+            return is_array.then(|| vec![Bytes::copy_from_slice(document)]);
+        }
         assemble::gemini::to_stream(document)
     }
 
@@ -221,15 +240,23 @@ impl Format for Gemini {
     }
 }
 
+/// True if a stream is asked for as server-sent events rather than as one array.
+fn is_sse(uri: &Uri) -> bool {
+    uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"))
+}
+
 /// What stands before an endpoint of Vertex with a tuned model. Its name is no model to choose, so it is only read.
 const ENDPOINTS: &str = "/endpoints/";
 
-/// Where a path of Google's names what is to answer, and after which word; the last such word counts.
+/// Where a path of Google's names what is to answer, and after which word; the last such word counts. What is to be
+/// done stands behind the last colon, at the very end.
 fn named_in(path: &str) -> Option<(&'static str, Range<usize>)> {
+    let (head, task) = path.rsplit_once(':')?;
     let words = ["/models/", "/tunedModels/", ENDPOINTS].into_iter();
     words
-        .filter_map(|after| Some((after, path::segment(path, after, ':')?)))
+        .filter_map(|after| Some((after, head.rfind(after)? + after.len()..head.len())))
         .max_by_key(|(_, segment)| segment.start)
+        .filter(|(_, segment)| !segment.is_empty() && !task.contains('/'))
 }
 
 /// Where the model stands in a path of Google's, still percent-encoded.

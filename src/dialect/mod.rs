@@ -38,6 +38,7 @@ mod anthropic;
 mod assemble;
 pub(crate) mod embeddings;
 mod gemini;
+pub mod json_array;
 mod ollama;
 mod opaque;
 mod openai_chat;
@@ -154,7 +155,7 @@ pub trait Format: fmt::Debug + Send + Sync + 'static {
     /// How this caller wants a stream to look.
     fn stream_shape(&self, call: &Call) -> StreamShape {
         let _ = call;
-        StreamShape { usage: true }
+        StreamShape::with_usage(true)
     }
 
     /// Asks for usage at the end of the stream where a caller did not and the format needs asking; the body is left
@@ -182,13 +183,21 @@ pub trait Format: fmt::Debug + Send + Sync + 'static {
 pub struct StreamShape {
     /// True if usage is part of the stream for this caller.
     pub usage: bool,
+    /// True if the stream is one JSON array rather than events (Gemini without `alt=sse`).
+    pub array: bool,
 }
 
 impl StreamShape {
     /// A stream with usage in it, or without.
     #[must_use]
     pub fn with_usage(usage: bool) -> Self {
-        Self { usage }
+        Self { usage, array: false }
+    }
+
+    /// The same as one JSON array.
+    #[must_use]
+    pub fn as_array(self) -> Self {
+        Self { array: true, ..self }
     }
 }
 

@@ -211,7 +211,7 @@ impl Format for OpenAiChat {
 
     fn stream_shape(&self, call: &Call) -> StreamShape {
         let options = call.doc.object("stream_options").unwrap_or_default();
-        StreamShape { usage: options.bool("include_usage") == Some(true) }
+        StreamShape::with_usage(options.bool("include_usage") == Some(true))
     }
 
     fn ask_for_usage(&self, call: &mut Call) {
