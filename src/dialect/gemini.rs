@@ -121,11 +121,14 @@ impl Format for Gemini {
     fn clear_tool_results(&self, message: &str, text: &str) -> Option<String> {
         let answer = format!(r#"{{"result":{}}}"#, json::quote(text));
         let cleared = |part: &str| -> Option<String> {
-            let response = Object::parse(part)?.some("functionResponse")?;
+            let object = Object::parse(part)?;
+            let (name, response) = ["functionResponse", "function_response"]
+                .into_iter()
+                .find_map(|name| Some((name, object.some(name)?)))?;
             let mut inner = Doc::new(response.to_owned());
             inner.set("response", &answer).ok()?;
             let mut doc = Doc::new(part.to_owned());
-            doc.set("functionResponse", std::str::from_utf8(inner.bytes()).ok()?).ok()?;
+            doc.set(name, std::str::from_utf8(inner.bytes()).ok()?).ok()?;
             String::from_utf8(doc.into_bytes().into()).ok()
         };
         let mut doc = Doc::new(message.to_owned());
@@ -174,15 +177,17 @@ impl Format for Gemini {
         &["labels", "serviceTier", "store"]
     }
 
+    /// `cachedContent` is no reason: its name is given once and what it names never changes, only when it expires.
     fn bypass(&self, call: &Call) -> Option<&'static str> {
         let doc = &call.doc;
         if doc.some("store").is_some_and(|store| store != "false") {
             return Some("store-true");
         }
-        if doc.some("continuationToken").is_some() {
+        if either(doc, "continuationToken", "continuation_token").is_some() {
             return Some("continuation");
         }
-        if doc.elements("mcpServers").is_some_and(|servers| !servers.is_empty()) {
+        let servers = either(doc, "mcpServers", "mcp_servers").and_then(json::elements);
+        if servers.is_some_and(|servers| !servers.is_empty()) {
             return Some("mcp-servers");
         }
         let prompt = self.prompt(call);

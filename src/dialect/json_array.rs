@@ -102,15 +102,7 @@ impl Elements {
     /// The same with this many bytes for one element.
     #[must_use]
     pub fn with_limit(limit: usize) -> Self {
-        Self {
-            limit,
-            held: Vec::new(),
-            at: At::Start,
-            marks: 0,
-            depth: 0,
-            text: Text::Outside,
-            skips: false,
-        }
+        Self { limit, held: Vec::new(), at: At::Start, marks: 0, depth: 0, text: Text::Outside, skips: false }
     }
 
     /// Takes the next bytes and hands every element that ends in them to `each`, as it stands.
@@ -307,13 +299,16 @@ mod tests {
 
     #[test]
     fn what_is_no_array_is_broken_once() {
-        for text in ["{}", "x[]", "[,1]", "[1,,2]", "[1 2]", "[1}", "[]]", "[1],", "[\"a\"\"b\"]", "[1\"a\"]"] {
+        for text in ["{}", "x[]", "[,1]", "[1,,2]", "[1 2]", "[1}", "[]]", "[1],", "[\"a\"\"b\"]", "[1\"a\"]"]
+        {
             let (_, failed, closed) = read(&[text.as_bytes()], 99);
             assert!(failed && !closed, "{text}");
         }
         let mut elements = Elements::new();
         assert!(elements.push(b"x", |_| ()).is_err());
-        assert!(elements.push(b"[1]", |_| panic!("nothing is read after that")).is_ok() && elements.is_broken());
+        assert!(
+            elements.push(b"[1]", |_| panic!("nothing is read after that")).is_ok() && elements.is_broken()
+        );
         for (text, count) in [("[]", 0), (" [ ] \n", 0), ("\u{FEFF}[1]", 1), ("[[1,[2]],{}]", 2)] {
             let (seen, failed, closed) = read(&[text.as_bytes()], 99);
             assert_eq!((seen.len(), failed, closed), (count, false, true), "{text}");

@@ -5,13 +5,17 @@
 //!
 //! | | path ends in | body has |
 //! |---|---|---|
-//! | [`OpenAiChat`](Dialect::OpenAiChat) | `/chat/completions` | `messages` |
-//! | [`AnthropicMessages`](Dialect::AnthropicMessages) | `/messages` | `messages`, `max_tokens`, and `system` or an `anthropic-version` header |
-//! | [`OpenAiResponses`](Dialect::OpenAiResponses) | `/responses` | `input`, and `instructions`, `max_output_tokens` or `previous_response_id` |
+//! | [`OpenAiChat`](Dialect::OpenAiChat) | `/chat/completions` | `model`, and `messages` that each have a `role` |
+//! | [`AnthropicMessages`](Dialect::AnthropicMessages) | `/messages` of an API's root, Vertex's `/publishers/anthropic/models/{model}:rawPredict`, Bedrock's `/model/{model}/invoke` | `messages`, `max_tokens`, and `system` or an `anthropic-version` header |
+//! | [`OpenAiResponses`](Dialect::OpenAiResponses) | `/responses` of an API's root | `input`, and `instructions`, `max_output_tokens` or `previous_response_id` |
 //! | [`GeminiGenerate`](Dialect::GeminiGenerate) | `/models/{model}:generateContent`, `:streamGenerateContent` | |
 //! | [`OllamaChat`](Dialect::OllamaChat) | `/api/chat`, `/api/generate` | |
 //! | [`Embeddings`](Dialect::Embeddings) | `/embeddings`, `/api/embed`, `:embedContent`, `:batchEmbedContents` | |
 //! | [`Opaque`](Dialect::Opaque) | anything else | |
+//!
+//! The body is asked only where the path is nobody's: a gateway's own. Endpoints that count, split, rank, check or file
+//! what a call would send (`/tokenize`, `/threads/..`, `/batches`) are opaque whatever their body, and so are those with
+//! a shape of their own (Cohere's `/v2/chat`, Bedrock's `converse`).
 //!
 //! # Example
 //! ```
@@ -251,7 +255,8 @@ impl Dialect {
         known
             .clone()
             .find(|dialect| dialect.format().claims_path(path))
-            .or_else(|| known.clone().find(|dialect| dialect.format().claims_body(parts, doc)))
+            // The least telling body is OpenAI's, which comes first among all.
+            .or_else(|| known.clone().rev().find(|dialect| dialect.format().claims_body(parts, doc)))
             .unwrap_or(Self::Opaque)
     }
 }

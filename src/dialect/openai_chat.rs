@@ -46,10 +46,13 @@ impl Format for OpenAiChat {
     }
 
     fn claims_body(&self, parts: &Parts, doc: &Doc) -> bool {
-        // Anthropic's counting has the same members and is no completion.
-        !parts.uri.path().ends_with("/count_tokens")
-            && doc.elements("messages").is_some()
-            && doc.get("model").is_some()
+        // Each message has a role; a model is named. Converse has no model, a UI's own protocol no roles.
+        let is_message = |raw: &&str| Object::parse(raw).is_some_and(|message| message.str("role").is_some());
+        let path = parts.uri.path();
+        !path::is_elsewhere(path)
+            && !path::names_task(path)
+            && doc.str("model").is_some()
+            && doc.elements("messages").is_some_and(|messages| messages.iter().all(is_message))
     }
 
     fn model(&self, call: &Call) -> Option<String> {
@@ -170,8 +173,21 @@ impl Format for OpenAiChat {
         if doc.some("store").is_some_and(|store| store != "false") {
             return Some("store-true");
         }
-        if doc.some("web_search_options").is_some() {
+        if searches(call) {
             return Some("web-search");
+        }
+        // Azure puts passages of its own index in front of the prompt.
+        if ["data_sources", "dataSources"]
+            .into_iter()
+            .any(|name| doc.some(name).is_some_and(|list| list != "[]"))
+        {
+            return Some("data-sources");
+        }
+        if asks(doc, "plugins") {
+            return Some("plugins");
+        }
+        if asks(doc, "deferred") || asks(doc, "background") {
+            return Some("background");
         }
         // Spoken answers carry an id that expires.
         let speaks = |kind: &&str| json::string(kind).as_deref() == Some("audio");
@@ -239,6 +255,32 @@ impl Format for OpenAiChat {
         let (kind, message) = (json::quote(kind), json::quote(message));
         format!(r#"{{"error":{{"message":{message},"type":{kind},"param":null,"code":null}}}}"#).into()
     }
+}
+
+/// True if the answer draws on a search of the web: asked for in one of the vendors' ways, or done by the model itself.
+fn searches(call: &Call) -> bool {
+    let doc = &call.doc;
+    let is_off = || {
+        let parameters = doc.object("search_parameters");
+        parameters.and_then(|said| said.str("mode")).is_some_and(|mode| mode == "off")
+    };
+    doc.some("web_search_options").is_some()
+        || (doc.some("search_parameters").is_some() && !is_off())
+        || asks(doc, "enable_search")
+        || call.model().is_some_and(|model| {
+            let name = model.rsplit('/').next().unwrap_or_default();
+            name.ends_with(":online")
+                || name.contains("-search-preview")
+                || name.contains("-search-api")
+                || name.starts_with("sonar")
+                || name.starts_with("compound")
+        })
+}
+
+/// True if a member is there and is not `false`, nor an empty list.
+fn asks(doc: &Doc, name: &str) -> bool {
+    doc.some(name)
+        .is_some_and(|value| value != "false" && json::elements(value).is_none_or(|list| !list.is_empty()))
 }
 
 /// Content that is not in the request.
@@ -410,6 +452,10 @@ pub(super) fn content_part(raw: &str) -> Part<'_> {
 fn tool(raw: &str) -> Tool<'_> {
     let unknown = || Tool { raw, name: Cow::Borrowed(""), description: None, parameters: None, hosted: true };
     let Some(tool) = Object::parse(raw) else { return unknown() };
+    if tool.str("type").is_some_and(|kind| !matches!(&*kind, "function" | "custom")) {
+        // Moonshot's `builtin_function` and others' searches run at the vendor, whatever they hold.
+        return unknown();
+    }
     if let Some(function) = tool.object("function") {
         return function_tool(raw, &function);
     }

@@ -24,7 +24,7 @@ use super::stream::{Facts, SseReader, is_json, worse};
 use super::usage::{Contradiction, count};
 use super::{
     CapField, Finish, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, StreamShape,
-    Tool, ToolChoice, Usage, assemble,
+    Tool, ToolChoice, Usage, assemble, path,
 };
 use crate::Error;
 use crate::call::json::{self, Object};
@@ -40,15 +40,13 @@ impl Format for Responses {
     }
 
     fn claims_path(&self, path: &str) -> bool {
-        path.ends_with("/responses")
+        path::is_endpoint(path, "responses", &["openai"])
     }
 
     fn claims_body(&self, parts: &Parts, doc: &Doc) -> bool {
         let telling = ["max_output_tokens", "instructions", "previous_response_id"];
-        let path = parts.uri.path();
         // Counting and compacting have the same members and are no answers; speech has an input and instructions.
-        !path.contains("/responses/")
-            && !path.contains("/audio/")
+        !path::is_elsewhere(parts.uri.path())
             && doc.get("voice").is_none()
             && doc.get("input").is_some()
             && telling.iter().any(|name| doc.get(name).is_some())
