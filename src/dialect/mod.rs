@@ -61,6 +61,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Request, StatusCode};
 
+pub use self::opaque::{RawIdentity, read_raw};
 pub use self::outcome::{Finish, Outcome, StreamReader, is_event_stream, is_free_of_charge, read};
 pub use self::prompt::{Image, Message, Part, Prompt, Role, Source, Tool, ToolChoice};
 pub use self::usage::Usage;
