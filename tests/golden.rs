@@ -4,6 +4,8 @@
 //! reply, a stream or an error who answered, at what use, and how it ended. Unknown is `null`. A file without a line
 //! fails, and so does a line without a file.
 
+#![expect(clippy::disallowed_methods, reason = "facts are compared as values, not passed on")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,10 +21,11 @@ fn fixtures() -> PathBuf {
 fn files() -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for folder in ["dialect", "wire"] {
-        for entry in fs::read_dir(fixtures().join(folder)).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            assert!(files.insert(name.clone(), fs::read(&path).unwrap()).is_none(), "{name} is there once");
+        for entry in fs::read_dir(fixtures().join(folder)).expect("the folder is there") {
+            let path = entry.expect("it can be listed").path();
+            let name = path.file_name().and_then(|name| name.to_str()).expect("its name is text").to_owned();
+            let body = fs::read(&path).expect("it can be read");
+            assert!(files.insert(name.clone(), body).is_none(), "{name} is there once");
         }
     }
     files

@@ -140,6 +140,12 @@ pub trait Format: fmt::Debug + Send + Sync + 'static {
     /// A reader for the frames of a streamed reply body.
     fn stream_reader(&self) -> Box<dyn StreamReader>;
 
+    /// The same for the reply to this call, which may say how its endpoint ends a stream: [`StreamEnd`].
+    fn stream_reader_for(&self, call: &Call) -> Box<dyn StreamReader> {
+        let _ = call;
+        self.stream_reader()
+    }
+
     /// The document that says the same as this whole stream (its end marker seen); `None` where that cannot be told.
     fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
         let _ = stream;
@@ -180,6 +186,41 @@ pub trait Format: fmt::Debug + Send + Sync + 'static {
 
     /// An error body that clients of this format can show.
     fn error_body(&self, status: StatusCode, kind: &str, message: &str) -> Bytes;
+}
+
+/// How an endpoint ends its streams: a value among a call's extensions, for servers that are known to be lax.
+///
+/// OpenAI ends a stream with `data: [DONE]`, and a stream without it may have lost its end, so it is partial and never
+/// stored. A few servers never send the marker. Where one is known to be such,
+/// [`FinishReason`](StreamEnd::FinishReason) takes a stream for whole when the body ended by itself and every answer
+/// that was asked for (`n`) has its finish reason, which stands in its last piece. Formats with another end marker, or
+/// with none, do not look at this.
+///
+/// # Example
+/// ```
+/// use thrifty::call::Call;
+/// use thrifty::dialect::{Finish, StreamEnd};
+///
+/// let mut call = Call::post("http://127.0.0.1:8000/v1/chat/completions",
+///     r#"{"model":"local","messages":[{"role":"user","content":"hi"}],"stream":true}"#);
+/// let stream = b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"11\"},\"finish_reason\":\"stop\"}]}\n\n";
+/// let finish = |call: &Call| {
+///     let mut reader = call.format().stream_reader_for(call);
+///     reader.push(stream);
+///     reader.outcome(true).finish
+/// };
+/// assert_eq!(finish(&call), Finish::Partial, "strict, where nothing is said");
+/// call.parts.extensions.insert(StreamEnd::FinishReason);
+/// assert_eq!(finish(&call), Finish::Whole);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StreamEnd {
+    /// With the format's end marker.
+    #[default]
+    Marker,
+    /// With a finish reason for every answer, and a body that ends by itself.
+    FinishReason,
 }
 
 /// How a caller wants a stream to look.

@@ -12,7 +12,8 @@
 //! | sound, pictures, film | `audio_tokens`, `image_tokens`, `video_tokens` of the details |
 //! | usage of a stream | the last that is not null, of any chunk; Groq's `x_groq.usage`, Moonshot's `choices[].usage` |
 //! | ending | `choices[].finish_reason`, worst of all choices; `refusal` that is not null; `error` |
-//! | whole stream | a finish reason for every choice, and `data: [DONE]` |
+//! | whole stream | a finish reason for every choice, and `data: [DONE]`; for endpoints said to send none ([`StreamEnd`]) a finish reason for each of the `n` choices and a body that ended by itself |
+//! | error | `error` of a reply, a chunk or a choice; an event named `error` |
 
 mod reply;
 
@@ -25,8 +26,8 @@ use http::request::Parts;
 
 use super::stream::SseReader;
 use super::{
-    CapField, Format, FrameFilter, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader,
-    StreamShape, Tool, ToolChoice, Usage, assemble, path,
+    CapField, Format, FrameFilter, Image, Message, Outcome, Part, Prompt, Role, Source, StreamEnd,
+    StreamReader, StreamShape, Tool, ToolChoice, Usage, assemble, path,
 };
 use crate::Error;
 use crate::call::json::{self, Object};
@@ -215,6 +216,15 @@ impl Format for OpenAiChat {
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
         Box::new(SseReader::new(reply::ChatFacts::default()))
+    }
+
+    fn stream_reader_for(&self, call: &Call) -> Box<dyn StreamReader> {
+        match call.parts.extensions.get::<StreamEnd>() {
+            Some(StreamEnd::FinishReason) => {
+                Box::new(SseReader::new(reply::ChatFacts::unmarked(self.choices(call))))
+            }
+            _ => self.stream_reader(),
+        }
     }
 
     fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
