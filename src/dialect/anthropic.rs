@@ -5,6 +5,8 @@
 //! | model asked | Vertex's `/publishers/anthropic/models/{model}:` or Bedrock's `/model/{model}/` in the path, else `model` |
 //! | model served | `model` of the reply, `message.model` of `message_start` |
 //! | service tier | `usage.service_tier`; `fast` when `usage.speed` says so |
+//! | stream | `stream`; on the clouds the path: `:streamRawPredict`, `/invoke-with-response-stream` |
+//! | messages, tools | `system`, `messages`; `tools`; a schema in `output_config.format.schema` |
 //! | cap | `max_tokens` |
 //! | smallest cap | `thinking.budget_tokens` plus one while thinking is enabled |
 //! | input | `input_tokens` + `cache_read_input_tokens` + `cache_creation_input_tokens` |

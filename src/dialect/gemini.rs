@@ -4,6 +4,7 @@
 //! |---|---|
 //! | model asked, stream | the path: `/models/{model}:generateContent` or `:streamGenerateContent` |
 //! | model served | `modelVersion` |
+//! | messages, tools | `systemInstruction`, `contents`; `tools[].functionDeclarations`; a schema in `generationConfig.responseSchema` or `.responseJsonSchema` |
 //! | cap | `generationConfig.maxOutputTokens` (thoughts included) |
 //! | smallest cap | `thinkingConfig.thinkingBudget` plus one |
 //! | input | `promptTokenCount` + `toolUsePromptTokenCount` |

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | model asked | `model`; without it Azure's `/deployments/{name}/` in the path |
 //! | model served, service tier | `model`, `service_tier` of the reply, of any chunk |
-//! | cap | `max_completion_tokens`, else `max_tokens` |
+//! | stream | `stream`; `stream_options.include_usage` is asked for where a caller did not |
+//! | messages, tools | `messages`; `tools` and `functions`; a schema in `response_format.json_schema.schema` |
+//! | cap | `max_completion_tokens`, else `max_tokens`; for each of `n` answers |
 //! | input, output | `usage.prompt_tokens`, `usage.completion_tokens` (reasoning is added when the total says it is beside) |
 //! | cache read | `prompt_tokens_details.cached_tokens`, else DeepSeek's `prompt_cache_hit_tokens`; never Mistral's `num_cached_tokens` |
 //! | cache write | `prompt_tokens_details.cache_write_tokens` |

@@ -3,13 +3,16 @@
 //! | what | where it is read |
 //! |---|---|
 //! | model asked, served | `model` of the request, of the reply |
-//! | cap | `max_output_tokens` |
+//! | stream | `stream` |
+//! | messages, tools | `instructions`, `input`; `tools`; a schema in `text.format.schema` |
+//! | cap | `max_output_tokens`, 16 or more |
 //! | input, output | `usage.input_tokens`, `usage.output_tokens`, both with their parts |
 //! | cache read, cache write | `input_tokens_details.cached_tokens`; `cache_write_tokens`, of which `cache_write_tokens_details.ttl_12h_tokens` is long |
 //! | reasoning | `output_tokens_details.reasoning_tokens` |
 //! | searches | `tool_usage.web_search.num_requests`, beside `usage` |
 //! | ending | `status`, `incomplete_details.reason`, a content part of type `refusal` |
 //! | whole stream | `response.completed`, which holds the whole reply |
+//! | error | `error` of a reply, `status: failed`, an event `error` |
 
 use std::borrow::Cow;
 
