@@ -245,7 +245,7 @@ where
         draft: Draft::of(&call).cloned(),
     };
     let hold = Draft::of(&call).map(Draft::hold);
-    let reader: Arc<Mutex<Box<dyn StreamReader>>> = Arc::new(Mutex::new(format.stream_reader()));
+    let reader: Arc<Mutex<Box<dyn StreamReader>>> = Arc::new(Mutex::new(format.stream_reader_for(&call)));
     let seen = reader.clone();
     let limits = core.limits;
     tokio::spawn(async move {

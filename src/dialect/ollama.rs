@@ -4,9 +4,11 @@
 //! |---|---|
 //! | model asked, served | `model`; the reply only echoes it |
 //! | stream | `stream`, true when it is not said |
+//! | messages, tools | `system`, `messages` or `prompt`; `tools`; a schema in `format` |
 //! | cap | `options.num_predict`; -1 and -2 are none |
 //! | input, cache read, output | `prompt_eval_count`, `prompt_eval_cached_count`, `eval_count` of the object with `done: true` |
-//! | ending | `done_reason`; `error` |
+//! | ending | `done_reason` |
+//! | error | `error`, of a reply or on a line of its own |
 //! | whole stream | a line with `done: true` |
 //!
 //! A streamed reply is one JSON object per line, not server-sent events. Reasoning is not counted apart.

@@ -3,13 +3,16 @@
 //! | what | where it is read |
 //! |---|---|
 //! | model asked, served | `model` of the request, of the reply |
-//! | cap | `max_output_tokens` |
+//! | stream | `stream` |
+//! | messages, tools | `instructions`, `input`; `tools`; a schema in `text.format.schema` |
+//! | cap | `max_output_tokens`, 16 or more |
 //! | input, output | `usage.input_tokens`, `usage.output_tokens`, both with their parts |
 //! | cache read, cache write | `input_tokens_details.cached_tokens`; `cache_write_tokens`, of which `cache_write_tokens_details.ttl_12h_tokens` is long |
 //! | reasoning | `output_tokens_details.reasoning_tokens` |
 //! | searches | `tool_usage.web_search.num_requests`, beside `usage` |
 //! | ending | `status`, `incomplete_details.reason`, a content part of type `refusal` |
 //! | whole stream | `response.completed`, which holds the whole reply |
+//! | error | `error` of a reply, `status: failed`, an event `error` |
 
 use std::borrow::Cow;
 
@@ -25,7 +28,7 @@ use super::stream::{Facts, SseReader, is_json, worse};
 use super::usage::{Contradiction, count};
 use super::{
     CapField, Finish, Format, Identity, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader,
-    StreamShape, Tool, ToolChoice, Usage, assemble,
+    StreamShape, Tool, ToolChoice, Usage, assemble, path,
 };
 use crate::Error;
 use crate::call::json::{self, Object};
@@ -41,15 +44,13 @@ impl Format for Responses {
     }
 
     fn claims_path(&self, path: &str) -> bool {
-        path.ends_with("/responses")
+        path::is_endpoint(path, "responses", &["openai"])
     }
 
     fn claims_body(&self, parts: &Parts, doc: &Doc) -> bool {
         let telling = ["max_output_tokens", "instructions", "previous_response_id"];
-        let path = parts.uri.path();
         // Counting and compacting have the same members and are no answers; speech has an input and instructions.
-        !path.contains("/responses/")
-            && !path.contains("/audio/")
+        !path::is_elsewhere(parts.uri.path())
             && doc.get("voice").is_none()
             && doc.get("input").is_some()
             && telling.iter().any(|name| doc.get(name).is_some())

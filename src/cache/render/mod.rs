@@ -76,7 +76,8 @@ pub(super) fn render(
     let body = match (frames, want) {
         (None, None) => RenderedBody::Whole(body),
         (None, Some(shape)) => {
-            content_type = Some(HeaderValue::from_static(format.stream_type()));
+            // An array is what it is said to be already.
+            content_type = (!shape.array).then(|| HeaderValue::from_static(format.stream_type()));
             RenderedBody::Stream(Box::new(format.to_stream(&body, shape)?.into_iter()))
         }
         (Some(_), None) => {
