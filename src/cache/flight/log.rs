@@ -37,6 +37,9 @@ struct Log<H> {
     runner: Option<Waker>,
 }
 
+/// The head, with the bytes of a reply that came complete.
+pub(super) type Begun<H> = Result<(Head<H>, Option<Bytes>), Error>;
+
 /// The head of a reply.
 #[derive(Clone)]
 pub(super) struct Head<H> {
@@ -298,8 +301,8 @@ impl Callers {
 }
 
 impl<H: Clone> Place<H> {
-    /// The head, with the bytes of a reply that came complete.
-    pub(super) fn poll_head(&self, cx: &Context<'_>) -> Poll<Result<(Head<H>, Option<Bytes>), Error>> {
+    /// How the reply begins.
+    pub(super) fn poll_head(&self, cx: &Context<'_>) -> Poll<Begun<H>> {
         let mut log = self.flight.log();
         match (&log.head, &log.end) {
             (Some(head), end) if head.stream || end.is_some() => {
