@@ -80,6 +80,7 @@ mod store;
 
 pub use self::canon::{differences, digest};
 pub use self::entry::Entry;
+pub use self::flight::OrphanPolicy;
 pub use self::key::{Bypass, CacheKey, Keyer};
 pub use self::layer::{CacheBuilder, CacheHandle, CacheLayer, CacheStats, ReplayIdentity};
 pub use self::policy::{storable, stored_headers};

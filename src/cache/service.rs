@@ -3,7 +3,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -23,7 +22,7 @@ use super::status::{Sent, is_silent, sent};
 use crate::call::{CacheMode, Call, Detour, Options, Reply};
 use crate::dialect::{Outcome, StreamReader, read};
 use crate::price::{PriceTable, Terms};
-use crate::receipt::{Draft, Served};
+use crate::receipt::{Draft, Hold, Served};
 use crate::{BoxError, Error, Kind};
 
 /// Serves repeated calls from memory or disk; identical calls at the same time share one.
@@ -158,7 +157,7 @@ where
     let hides =
         core.asks_for_usage && want.is_some_and(|shape| !shape.usage) && format.hide_usage().is_some();
     let seen = |reply| if hides { hide_usage(format, reply) } else { reply };
-    let epoch = core.epoch.load(Ordering::SeqCst);
+    let epoch = core.epoch.now();
     let role = match mode {
         // A call that wants a new answer must not get that of a flight begun before it came.
         CacheMode::NoCache => {
@@ -244,30 +243,53 @@ where
         asked: call.model(),
         draft: Draft::of(&call).cloned(),
     };
-    let hold = Draft::of(&call).map(Draft::hold);
     let reader: Arc<Mutex<Box<dyn StreamReader>>> = Arc::new(Mutex::new(format.stream_reader_for(&call)));
-    let seen = reader.clone();
+    let (seen, hold) = (reader.clone(), Draft::of(&call).map(Draft::hold));
+    let settling = Settling { reader: reader.clone(), hold: Mutex::new(hold) };
     let limits = core.limits;
     tokio::spawn(async move {
+        // What is dropped last is declared first: a flight counts as landed when it is settled.
+        let lead = lead;
+        let settling = settling;
         let sent = async move { inner.oneshot(call).await.map_err(Into::into) };
         let watch = move |frame: &[u8]| lock(&reader).push(frame);
-        let store = move |recorded: Recorded| {
+        let store = |recorded: Recorded, lead: &Lead| {
             let outcome = match (&recorded.body, &recorded.frames) {
-                (Some(body), None) => read(format, &recorded.parts.headers, body),
-                (Some(body), Some(_)) if is_whole(&recorded) => read(format, &recorded.parts.headers, body),
+                (Ok(body), None) => read(format, &recorded.parts.headers, body),
+                (Ok(body), Some(_)) if is_whole(&recorded) => read(format, &recorded.parts.headers, body),
                 _ => lock(&seen).outcome(true),
             };
             if let Some(draft) = &filing.draft {
                 draft.note(|receipt| receipt.status = Some(recorded.parts.status.as_u16()));
             }
             let came = outcome.clone();
-            filing.file(&core, recorded, outcome);
-            if let Some(hold) = hold {
-                hold.settle(came);
-            }
+            filing.file(&core, lead, recorded, outcome);
+            settling.settle(came);
         };
         lead.run(sent, limits, watch, store).await;
     });
+}
+
+/// Settles a flight that did not end well at what was seen of it, however it ended: failed, silent, left by all,
+/// panicked, or shut down with its runtime.
+struct Settling {
+    reader: Arc<Mutex<Box<dyn StreamReader>>>,
+    hold: Mutex<Option<Hold>>,
+}
+
+impl Settling {
+    fn settle(&self, outcome: Outcome) {
+        if let Some(hold) = lock(&self.hold).take() {
+            hold.settle(outcome);
+        }
+    }
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        let seen = lock(&self.reader).outcome(false);
+        self.settle(seen);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -284,18 +306,12 @@ struct Filing {
 }
 
 impl Filing {
-    fn file(self, core: &Arc<Core>, recorded: Recorded, outcome: Outcome) {
-        let judged = match &recorded.body {
-            _ if recorded.doomed && recorded.body.is_some() => Err("replaced"),
-            None => Err("too-large"),
-            Some(_) => storable(recorded.parts.status, &recorded.parts.headers, &outcome),
+    fn file(self, core: &Arc<Core>, lead: &Lead, recorded: Recorded, outcome: Outcome) {
+        let body = match recorded.body {
+            Ok(body) => body,
+            Err(why) => return self.refuse(core, why),
         };
-        // The epoch is read before the send and compared again here: an answer that was on the road during a purge
-        // must not come back to life.
-        let judged = judged.and_then(|()| {
-            if core.epoch.load(Ordering::SeqCst) == self.epoch { Ok(()) } else { Err("purged") }
-        });
-        if let Err(why) = judged {
+        if let Err(why) = storable(recorded.parts.status, &recorded.parts.headers, &outcome) {
             return self.refuse(core, why);
         }
         if let (Some(asked), Some(answered)) = (&self.asked, &outcome.model)
@@ -313,7 +329,7 @@ impl Filing {
         let entry = Entry {
             status: recorded.parts.status,
             headers: stored_headers(&recorded.parts.headers),
-            body: recorded.body.unwrap_or_default(),
+            body,
             frames: recorded.frames,
             created_ms: now,
             ttl: self.ttl,
@@ -322,12 +338,13 @@ impl Filing {
             table: Some(core.prices.id()),
             identity: super::entry::Places::default(),
         };
-        core.tiers.put(self.key, Arc::new(entry));
-        // And once more: a purge between the look above and the store has swept before the store came.
-        if core.epoch.load(Ordering::SeqCst) != self.epoch {
-            let (swept, key) = (core.clone(), self.key);
-            tokio::spawn(async move { swept.tiers.remove(&key).await });
-            return self.refuse(core, "purged");
+        // An answer that was on the road during a purge must not come back to life, nor one that was replaced or
+        // invalidated meanwhile. Neither can happen between these looks and the store.
+        let put = || core.tiers.put(self.key, Arc::new(entry));
+        match lead.store(|| core.epoch.store(self.epoch, put)) {
+            None => return self.refuse(core, "replaced"),
+            Some(None) => return self.refuse(core, "purged"),
+            Some(Some(())) => {}
         }
         if let Some(draft) = &self.draft {
             draft.note(|receipt| receipt.stored = true);

@@ -1,7 +1,6 @@
 //! The way of a batch through the cache.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
@@ -107,7 +106,7 @@ where
         if self.mode == CacheMode::OnlyIfCached {
             return Err(not_cached("miss").into());
         }
-        self.epoch = self.core.epoch.load(Ordering::SeqCst);
+        self.epoch = self.core.epoch.now();
         let missing = self.missing();
         let (mine, leads, joined) = self.take_places(&missing, &stale);
         let asked: Arc<[CacheKey]> = missing.iter().map(|question| self.plan.keys[*question]).collect();
