@@ -180,6 +180,10 @@ where
             cause,
         )),
         Err(cause) => {
+            // A body of our own says better what happened to it.
+            if let Some(ours) = Error::find(&*cause) {
+                return Err(ours.clone());
+            }
             let way_out = "send the request again";
             Err(Error::caused_by(Kind::BadInput, "the request body could not be read", way_out, cause))
         }

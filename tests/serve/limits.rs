@@ -49,7 +49,7 @@ async fn http2_without_a_handshake_of_tls_is_served_too() {
         ("document", "memory", ANSWER.to_owned()),
         ("stream", "upstream", (0..FRAMES).map(frame).collect()),
     ] {
-        let body = chat("hi", if what == "stream" { r#","stream":true"# } else { "" });
+        let body = chat(what, if what == "stream" { r#","stream":true"# } else { "" });
         let request = Request::post(format!("{}{CHAT}", server.origin))
             .header("authorization", "Bearer client-1")
             .header("x-do", what)
@@ -94,7 +94,8 @@ async fn one_connection_too_many_waits_and_an_answer_nobody_reads_gives_its_plac
     let address = server.origin.strip_prefix("http://").expect("an address");
     let mut first = TcpStream::connect(address).expect("a connection");
     first.write_all(&post("large", "", &chat("a lot", ""))).expect("it is sent");
-    let mut second = Box::pin(server.send(CHAT, "document", &chat("hi", "")));
+    let body = chat("hi", "");
+    let mut second = Box::pin(server.send(CHAT, "document", &body));
     let early = tokio::time::timeout(Duration::from_millis(500), &mut second).await;
     assert!(early.is_err(), "there is no place yet");
     assert_eq!(second.await.status(), StatusCode::OK, "the other one was let go");
