@@ -25,7 +25,7 @@
 //! ```
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::dialect::{Finish, Outcome};
 
@@ -45,7 +45,8 @@ pub fn stored_headers(headers: &HeaderMap) -> HeaderMap {
     let mut stored = HeaderMap::new();
     for name in &STORED {
         for value in headers.get_all(name) {
-            stored.append(name, value.clone());
+            // A copy: a client's header is a window into its read buffer, and would keep all of that in the cache.
+            stored.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone()));
         }
     }
     stored
