@@ -1,8 +1,4 @@
-//! One stored answer, and the sealed form in which it leaves the process.
-//!
-//! Whoever can write to the disk must not be able to forge an answer, move one to another question, or crash the
-//! reader. So the envelope carries its full key and a keyed hash over everything before it, and nothing in it is
-//! interpreted until that hash is right.
+//! One stored answer, and the bytes of it that are kept.
 //!
 //! # Example
 //! ```
@@ -15,20 +11,6 @@
 //! assert!(!entry.is_fresh(1_795_000_060_000));
 //! # Ok::<(), thrifty::BoxError>(())
 //! ```
-//! # Sealed and opened again
-//! ```
-//! use std::time::Duration;
-//! use thrifty::cache::{Entry, Keyer, Secret};
-//! use thrifty::call::{Call, Scope};
-//!
-//! let keyer = Keyer::new(&Secret::from_bytes([7; 32]));
-//! let call = Call::post("https://api.openai.com/v1/chat/completions", r#"{"model":"m","messages":[]}"#);
-//! let key = keyer.key(&call, &Scope::credential(), &[]).unwrap();
-//! let entry = Entry::new(http::StatusCode::OK, "{}", 1_795_000_000_000, Duration::from_secs(60));
-//! let sealed = entry.encode(&key, 3, &keyer.mac_key());
-//! assert_eq!(Entry::decode(&sealed, &key, &keyer.mac_key()), Ok((entry, 3)));
-//! assert_eq!(Entry::decode(&sealed, &key, &[0; 32]), Err("mac"));
-//! ```
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,7 +20,6 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::key::CacheKey;
 use crate::dialect::{Finish, Outcome, Usage};
 use crate::price::Usd;
 
@@ -124,78 +105,9 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// The envelope, all numbers little-endian:
-///
-/// | offset | bytes | |
-/// |---|---|---|
-/// | 0 | 4 | `THRF` |
-/// | 4 | 1 | format, 1 |
-/// | 5 | 3 | key id, codec, flags: 0 |
-/// | 8 | 8 | length of the payload |
-/// | 16 | 8 | created, ms |
-/// | 24 | 8 | ttl, ms |
-/// | 32 | 8 | epoch |
-/// | 40 | 32 | key |
-/// | 72 | n | payload |
-/// | 72 + n | 16 | first half of the keyed hash over everything before it |
-mod layout {
-    pub(super) const START: [u8; 8] = *b"THRF\x01\0\0\0";
-    pub(super) const KEY: usize = 40;
-    pub(super) const PAYLOAD: usize = 72;
-    pub(super) const MAC: usize = 16;
-}
-
 impl Entry {
-    /// The sealed form, bound to its key and epoch. A time to live is kept in whole milliseconds.
-    #[must_use]
-    pub fn encode(&self, key: &CacheKey, epoch: u64, mac_key: &[u8; 32]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.weight() as usize + layout::PAYLOAD);
-        out.extend_from_slice(&layout::START);
-        out.extend_from_slice(&[0; 8]);
-        out.extend_from_slice(&self.created_ms.to_le_bytes());
-        let ttl = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX);
-        out.extend_from_slice(&ttl.to_le_bytes());
-        out.extend_from_slice(&epoch.to_le_bytes());
-        out.extend_from_slice(key.as_bytes());
-        self.write(&mut out);
-        let len = (out.len() - layout::PAYLOAD) as u64;
-        out[8..16].copy_from_slice(&len.to_le_bytes());
-        let mac = blake3::keyed_hash(mac_key, &out);
-        out.extend_from_slice(&mac.as_bytes()[..layout::MAC]);
-        out
-    }
-
-    /// Opens a sealed entry and its epoch. Total: whatever the bytes are, the worst answer is a word.
-    ///
-    /// # Errors
-    /// `short`, `format` (not ours, or of another version), `length`, `key` (it belongs to another question), `mac`
-    /// (damaged or forged), `payload`.
-    pub fn decode(bytes: &[u8], key: &CacheKey, mac_key: &[u8; 32]) -> Result<(Self, u64), &'static str> {
-        let mac_at =
-            bytes.len().checked_sub(layout::MAC).filter(|at| *at >= layout::PAYLOAD).ok_or("short")?;
-        let (sealed, mac) = bytes.split_at(mac_at);
-        let mut head = Reader(sealed);
-        if head.array() != Some(layout::START) {
-            return Err("format");
-        }
-        let len = head.u64().ok_or("short")?;
-        if len != (mac_at - layout::PAYLOAD) as u64 {
-            return Err("length");
-        }
-        let created_ms = head.array().map(i64::from_le_bytes).ok_or("short")?;
-        let ttl = head.u64().map(Duration::from_millis).ok_or("short")?;
-        let epoch = head.u64().ok_or("short")?;
-        if !same(&sealed[layout::KEY..layout::PAYLOAD], key.as_bytes()) {
-            return Err("key");
-        }
-        if !same(mac, &blake3::keyed_hash(mac_key, sealed).as_bytes()[..layout::MAC]) {
-            return Err("mac");
-        }
-        let entry = Self::read(&sealed[layout::PAYLOAD..], created_ms, ttl).ok_or("payload")?;
-        Ok((entry, epoch))
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
+    /// What is kept of an entry, all numbers little-endian; times are kept beside it.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         // Taken apart whole, so that a new field does not compile until it is decided whether it is stored.
         let Self { status, headers, body, frames, created_ms: _, ttl: _, outcome, cost, table } = self;
         let Outcome { model, service_tier, usage, finish, empty, broken_tool_call, text_bytes } = outcome;
@@ -239,7 +151,8 @@ impl Entry {
         write_bytes(out, body);
     }
 
-    fn read(payload: &[u8], created_ms: i64, ttl: Duration) -> Option<Self> {
+    /// The way back. Total: whatever the bytes are, the worst answer is none. The body is a part of `payload`.
+    pub(super) fn read(payload: &Bytes, created_ms: i64, ttl: Duration) -> Option<Self> {
         let mut from = Reader(payload);
         let status = StatusCode::from_u16(u16::from_le_bytes(from.array()?)).ok()?;
         let finish = finish_of(from.byte()?)?;
@@ -267,7 +180,7 @@ impl Entry {
                 Some(frames.iter().map(|frame| u32::from_le_bytes(*frame)).collect())
             }
         };
-        let body = Bytes::copy_from_slice(from.bytes()?);
+        let body = payload.slice_ref(from.bytes()?);
         let outcome = Outcome {
             model: model.map(str::to_owned),
             service_tier: service_tier.map(str::to_owned),
@@ -290,16 +203,6 @@ impl Entry {
             table,
         })
     }
-}
-
-/// Equality in a time that does not depend on where the two differ. Both are at most 32 bytes long.
-pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
-    let widen = |bytes: &[u8]| {
-        let mut wide = [0; 32];
-        wide[..bytes.len()].copy_from_slice(bytes);
-        blake3::Hash::from(wide)
-    };
-    a.len() == b.len() && widen(a) == widen(b)
 }
 
 fn finish_code(finish: Finish) -> u8 {
@@ -462,25 +365,23 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const MAC: [u8; 32] = [5; 32];
-
-    fn entries() -> impl Strategy<Value = Entry> {
+    pub(in crate::cache) fn entries() -> impl Strategy<Value = Entry> {
         let headers = prop::collection::vec(("[a-z][a-z0-9-]{0,12}", "[ -~]{0,20}"), 0..5);
         let outcome = (
             prop::option::of(".{0,12}"),
             prop::option::of("[a-z]{0,8}"),
-            prop::option::of(prop::array::uniform13(prop::option::of(any::<u64>()))),
+            prop::option::of(prop::array::uniform18(prop::option::of(any::<u64>()))),
             0u8..6,
             any::<(bool, bool, u64)>(),
         );
         let rest = (
             prop::option::of(prop::collection::vec(any::<u32>(), 0..9)),
             any::<i64>(),
-            any::<u64>(),
+            any::<u32>(),
             prop::option::of(any::<i128>()),
             prop::option::of(".{0,12}"),
         );
@@ -504,7 +405,7 @@ mod tests {
                 body: body.into(),
                 frames: frames.map(Arc::from),
                 created_ms,
-                ttl: Duration::from_millis(ttl),
+                ttl: Duration::from_secs(u64::from(ttl)),
                 outcome: Outcome {
                     model,
                     service_tier,
@@ -524,41 +425,16 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(300))]
 
         #[test]
-        fn what_is_sealed_opens_again(entry in entries(), key: [u8; 32], epoch: u64) {
-            let key = CacheKey::from_bytes(key);
-            let sealed = entry.encode(&key, epoch, &MAC);
-            prop_assert_eq!(Entry::decode(&sealed, &key, &MAC), Ok((entry, epoch)));
-        }
-
-        #[test]
-        fn any_flipped_bit_and_any_cut_is_refused(
-            entry in entries(), at: prop::sample::Index, bit in 0u8..8, cut: prop::sample::Index,
-        ) {
-            let key = CacheKey::from_bytes([1; 32]);
-            let mut sealed = entry.encode(&key, 0, &MAC);
-            prop_assert!(Entry::decode(&sealed[..cut.index(sealed.len())], &key, &MAC).is_err());
-            let at = at.index(sealed.len());
-            sealed[at] ^= 1 << bit;
-            prop_assert!(Entry::decode(&sealed, &key, &MAC).is_err(), "byte {}", at);
+        fn what_is_written_is_read_again(entry in entries()) {
+            let mut bytes = Vec::new();
+            entry.write(&mut bytes);
+            prop_assert_eq!(Entry::read(&bytes.into(), entry.created_ms, entry.ttl), Some(entry));
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-            let _ = Entry::decode(&bytes, &CacheKey::from_bytes([1; 32]), &MAC);
-            // As if the hash had been right.
-            let _ = Entry::read(&bytes, 0, Duration::ZERO);
+            let _ = Entry::read(&bytes.into(), 0, Duration::ZERO);
         }
-    }
-
-    #[test]
-    fn an_entry_does_not_open_under_another_key_or_secret() {
-        let entry = Entry::new(StatusCode::OK, "answer", 0, Duration::from_secs(1));
-        let (mine, other) = (CacheKey::from_bytes([1; 32]), CacheKey::from_bytes([2; 32]));
-        let mut sealed = entry.encode(&mine, 0, &MAC);
-        assert_eq!(Entry::decode(&sealed, &other, &MAC), Err("key"));
-        sealed[layout::KEY..layout::PAYLOAD].copy_from_slice(other.as_bytes());
-        assert_eq!(Entry::decode(&sealed, &other, &MAC), Err("mac"), "moved to another question");
-        assert_eq!(Entry::decode(&entry.encode(&mine, 0, &[6; 32]), &mine, &MAC), Err("mac"));
     }
 
     #[test]

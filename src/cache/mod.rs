@@ -62,6 +62,8 @@
 mod canon;
 mod embeddings;
 mod entry;
+#[cfg(feature = "disk")]
+mod envelope;
 mod flight;
 mod key;
 mod layer;
@@ -74,6 +76,8 @@ mod store;
 
 pub use self::canon::{differences, digest};
 pub use self::entry::Entry;
+#[cfg(feature = "disk")]
+pub use self::envelope::Stamp;
 pub use self::key::{Bypass, CacheKey, Keyer};
 pub use self::layer::{CacheBuilder, CacheHandle, CacheLayer, CacheStats};
 pub use self::policy::{storable, stored_headers};
@@ -82,4 +86,7 @@ pub use self::secret::Secret;
 pub use self::service::{Cache, CacheFuture};
 pub use self::store::StoreStats;
 #[cfg(feature = "disk")]
-pub use self::store::disk::{Disk, DiskOptions, DiskStats};
+pub use self::store::disk::{Checked, Compacted, Disk, DiskOptions, DiskState, DiskStats};
+#[cfg(all(feature = "disk", feature = "test-util"))]
+#[doc(hidden)]
+pub use self::store::disk::{FileMedium, Medium};
