@@ -21,9 +21,11 @@
 //! # Another tenant's is refused
 //! ```
 //! use std::time::Duration;
-//! use thrifty::cache::{CacheKey, Entry, Stamp};
+//! use thrifty::cache::{Entry, Keyer, Secret, Stamp};
+//! use thrifty::call::{Call, Scope};
 //!
-//! let key = CacheKey::from_bytes([1; 32]);
+//! let call = Call::post("https://api.openai.com/v1/chat/completions", r#"{"model":"m","messages":[]}"#);
+//! let key = Keyer::new(&Secret::random()).key(&call, &Scope::credential(), &[]).unwrap();
 //! let entry = Entry::new(http::StatusCode::OK, "{}", 1_795_000_000_000, Duration::from_secs(60));
 //! let sealed = entry.encode(&key, &Stamp { scope: [1; 16], ..Stamp::default() }, &[7; 32]);
 //! assert_eq!(Entry::decode(&sealed, &key, &[2; 16], &[7; 32]), Err("mac"));

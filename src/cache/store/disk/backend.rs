@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::ops::Bound;
 use std::path::Path;
 
@@ -22,6 +22,12 @@ pub trait Medium: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Whatever the file system says.
     fn len(&self, path: &Path) -> io::Result<u64>;
+
+    /// Tries whether anything can be written beside the file.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn probe(&self, path: &Path) -> io::Result<()>;
 
     /// The first bytes of a file that is there, is not empty and has no secret beside it; otherwise none.
     ///
@@ -54,6 +60,18 @@ impl Medium for FileMedium {
 
     fn len(&self, path: &Path) -> io::Result<u64> {
         Ok(fs::metadata(path)?.len())
+    }
+
+    fn probe(&self, path: &Path) -> io::Result<()> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".probe");
+        // More than a page, so that a disk is not taken for free on the last one.
+        let tried = OpenOptions::new().write(true).create(true).truncate(true).open(&name).and_then(|mut file| {
+            file.write_all(&[0; 64 << 10])?;
+            file.sync_data()
+        });
+        let removed = fs::remove_file(&name);
+        tried.and(removed)
     }
 
     fn begin_of_unclaimed(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {

@@ -35,7 +35,9 @@ pub(super) enum Fault {
     Damaged(String),
     /// The file is no cache file, or nothing tells that it is one: it is not touched.
     Foreign,
-    /// Anything else, such as a full disk.
+    /// There is no room, or no right to write: that passes, and says nothing against the file.
+    Full(String),
+    /// Anything else.
     Other(String),
 }
 
@@ -46,7 +48,7 @@ impl Fault {
             Self::Foreign => {
                 "the file is not one of this cache; give another path, or move the file away"
             }
-            Self::Damaged(text) | Self::Other(text) => text,
+            Self::Damaged(text) | Self::Full(text) | Self::Other(text) => text,
         }
     }
 }
@@ -57,7 +59,7 @@ impl From<redb::Error> for Fault {
         let text = error.to_string();
         match error {
             E::DatabaseAlreadyOpen | E::LockProtocolMismatch => Self::Busy,
-            E::Io(error) if damaged(error.kind()) => Self::Damaged(text),
+            E::Io(error) => Self::from(error),
             E::Corrupted(_)
             | E::UpgradeRequired(_)
             | E::RepairAborted
@@ -71,13 +73,19 @@ impl From<redb::Error> for Fault {
     }
 }
 
-fn damaged(kind: io::ErrorKind) -> bool {
-    matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
-}
-
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
-        Self::Other(error.to_string())
+        use io::ErrorKind as K;
+        let text = error.to_string();
+        match error.kind() {
+            K::InvalidData | K::UnexpectedEof => Self::Damaged(text),
+            K::StorageFull
+            | K::QuotaExceeded
+            | K::FileTooLarge
+            | K::ReadOnlyFilesystem
+            | K::PermissionDenied => Self::Full(text),
+            _ => Self::Other(text),
+        }
     }
 }
 

@@ -3,12 +3,13 @@
 //! | state | enters on | meanwhile | leaves |
 //! |---|---|---|---|
 //! | `Healthy` | an opening | all | |
-//! | `ReadOnly` | a failed write | reads go on, stores are dropped and counted | opened again at once, then after pauses |
-//! | `Reopening` | from `ReadOnly`, or a failed opening | memory only | to `Healthy`, or after three failures in a row to a new file |
-//! | `Disabled` | when not even a new file can be started | memory only | with the next start |
+//! | `ReadOnly` | a failed write | reads go on, stores are dropped and counted | when a trial write succeeds: opened again |
+//! | `Reopening` | from `ReadOnly`, or a failed opening | memory only | to `Healthy`; after three failures in a row, full disks not counted, to a new file |
+//! | `Disabled` | a file that is not ours, or damaged and cannot be replaced | memory only | with the next start |
 //! | `NotOwner` | a file in use elsewhere | memory only | tried again at intervals |
 //!
-//! A damaged file is put aside and a new one started. Leaving `Healthy` is said once, and so is the way back.
+//! A damaged file is put aside and a new one started. Leaving `Healthy` is said once, and so is the way back. The
+//! engine writes whenever it opens a file, so a full disk is no reason to give one up, however long it lasts.
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -67,10 +68,14 @@ impl Writer {
 
     /// Lets go of the file and opens it again.
     pub(super) fn reopen(&mut self) {
+        self.retry = None;
         // After a write that failed there may be no room.
         let make_room = DiskState::of(&self.shared) == DiskState::ReadOnly;
+        // While nothing can be written the file would not open, and what can be read now would be lost.
+        if make_room && self.shared.medium.probe(&self.shared.path).is_err() {
+            return self.try_later();
+        }
         self.close();
-        self.retry = None;
         if let Err(fault) = self.try_open().and_then(|()| self.load()) {
             return self.not_opened(&fault);
         }
@@ -102,6 +107,10 @@ impl Writer {
                 self.drop_batch();
             }
             Fault::Foreign => self.disable(fault.text()),
+            Fault::Full(why) => {
+                self.enter(DiskState::Reopening, why);
+                self.try_later();
+            }
             Fault::Other(why) => {
                 self.enter(DiskState::Reopening, why);
                 self.failed_opens += 1;
@@ -130,7 +139,9 @@ impl Writer {
     /// Moves the file out of the way and starts a new one.
     pub(super) fn put_aside(&mut self, why: &str) {
         let shared = Arc::clone(&self.shared);
-        count(&shared.counters.faults, 1);
+        if !self.said {
+            count(&shared.counters.faults, 1);
+        }
         let path = shared.path.display();
         let mut target = shared.path.as_os_str().to_owned();
         target.push(format!("{QUARANTINE}{}", shared.clock.now_ms()));
@@ -141,13 +152,19 @@ impl Writer {
             }
             Err(error) => {
                 tracing::warn!(%path, %error, why, "the cache file is damaged and cannot be moved");
-                return self.disable("the cache file cannot be moved");
+                self.failed_opens = 0;
+                return self.try_later();
             }
         }
         lock(&shared.index).unload();
         // There is nothing in it to be read.
         match self.try_open() {
             Ok(()) => self.recovered(),
+            Err(fault @ (Fault::Full(_) | Fault::Other(_))) => {
+                self.enter(DiskState::Reopening, fault.text());
+                self.failed_opens = 0;
+                self.try_later();
+            }
             Err(fault) => self.disable(fault.text()),
         }
     }

@@ -136,7 +136,7 @@ fn unusable(path: &Path, fault: &Fault) -> Error {
         Fault::Busy => "stop the program that uses it, and try again",
         Fault::Damaged(_) => "start the program that uses it: it puts the file aside and begins a new one",
         Fault::Foreign => "give the path that the cache layer was built with",
-        Fault::Other(_) => "see to the disk or the rights of the file, and try again",
+        Fault::Full(_) | Fault::Other(_) => "see to the disk or the rights of the file, and try again",
     };
     let why = match fault {
         Fault::Busy => "is in use",
