@@ -2,6 +2,7 @@
 #![cfg(all(feature = "disk", feature = "test-util"))]
 
 #[path = "support/fault.rs"]
+#[expect(unreachable_pub, reason = "a module of a test has no outside")]
 mod fault;
 
 use std::io::ErrorKind;

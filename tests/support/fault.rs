@@ -1,5 +1,4 @@
 //! A file system in memory that fails, stalls, tears and forgets as told, under the disk tier.
-#![expect(unreachable_pub, dead_code, reason = "a module of several tests has no outside, and none uses all")]
 
 use std::collections::HashMap;
 use std::io;
