@@ -14,7 +14,7 @@ use fault::{Dice, MAC, NOW, PATH, World, first_seed, key, noise, options, versio
 use thrifty::cache::{Disk, Entry};
 use thrifty::clock::ManualClock;
 
-const KEYS: u64 = 24;
+const KEYS: u64 = 10;
 const SCOPES: u64 = 3;
 
 /// A value that was put: told apart by its version, which is the step it was put at.
@@ -43,11 +43,17 @@ impl Model {
     }
 
     /// Removed. On a disk that says no that is durable once it says yes again.
-    fn forget(&mut self, n: u64) {
+    fn remove(&mut self, n: u64) {
         self.allowed.remove(&n);
         if !self.faulty {
             self.history.remove(&n);
         }
+    }
+
+    /// Purged, durably so even then: a file in which that cannot be written is deleted.
+    fn purge(&mut self, purged: [u8; 16]) {
+        self.allowed.retain(|n, _| scope(*n) != purged);
+        self.history.retain(|n, _| scope(*n) != purged);
     }
 
     fn durable(&mut self) {
@@ -93,8 +99,7 @@ fn sequence(seed: u64, steps: u64, runtime: &tokio::runtime::Runtime) -> u64 {
                 let stamp = disk.stamp(scope(n));
                 if dice.one_in(10) {
                     disk.purge(scope(n));
-                    model.durable();
-                    (0..KEYS).filter(|m| scope(*m) == scope(n)).for_each(|m| model.forget(m));
+                    model.purge(scope(n));
                     disk.put_stamped(key(n), Arc::new(entry), stamp);
                 } else {
                     disk.put_stamped(key(n), Arc::new(entry), stamp);
@@ -122,15 +127,14 @@ fn sequence(seed: u64, steps: u64, runtime: &tokio::runtime::Runtime) -> u64 {
             31 => {
                 disk.remove(&key(n));
                 model.durable();
-                model.forget(n);
+                model.remove(n);
             }
             32 => {
                 disk.purge(scope(n));
-                (0..KEYS).filter(|m| scope(*m) == scope(n)).for_each(|m| model.forget(m));
+                model.purge(scope(n));
             }
             33 if dice.one_in(2) => {
                 disk.clear();
-                // Even then: a file that cannot be emptied is deleted.
                 model = Model { faulty: model.faulty, ..Model::default() };
             }
             34 => {
@@ -139,7 +143,12 @@ fn sequence(seed: u64, steps: u64, runtime: &tokio::runtime::Runtime) -> u64 {
             }
             35 => {
                 drop(disk);
-                model.durable();
+                // What could not be written is lost with the process.
+                if model.faulty {
+                    model.allowed = model.history.clone();
+                } else {
+                    model.durable();
+                }
                 disk = open(&world);
             }
             36 | 37 => {

@@ -400,6 +400,9 @@ impl Writer {
                 self.owed.insert(tag);
             }
         }
+        if !self.owed.is_empty() {
+            self.delete_file();
+        }
     }
 
     fn clear(&mut self) {
@@ -410,7 +413,8 @@ impl Writer {
             self.owes_clear = true;
             self.fail(fault);
         }
-        // What cannot be emptied is deleted, if it is ours: it must not be found by the next start.
+        // What cannot be emptied is deleted, if it is ours: it must not be found by the next start. On a full disk
+        // that makes room, too.
         if self.owes_clear {
             self.delete_file();
         }
