@@ -39,7 +39,11 @@ fn foreign() -> Vec<u8> {
     let path = dir.path().join("other.redb");
     let theirs = redb::Database::create(&path).expect("opens");
     let write = theirs.begin_write().expect("begins");
-    write.open_table(redb::TableDefinition::<u64, u64>::new("rows")).expect("opens").insert(1, 2).expect("writes");
+    write
+        .open_table(redb::TableDefinition::<u64, u64>::new("rows"))
+        .expect("opens")
+        .insert(1, 2)
+        .expect("writes");
     write.commit().expect("commits");
     drop(theirs);
     std::fs::read(path).expect("reads")

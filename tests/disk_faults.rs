@@ -277,7 +277,11 @@ fn a_purge_that_cannot_be_written_is_made_up_for_before_anything_is_read() {
         (0..50).for_each(|n| disk.put_stamped(key(n), entry(n, 1, 1000), disk.stamp([1; 16])));
         disk.flush();
         world.fail_from(world.changes() + 1, ErrorKind::Other);
-        if all { disk.clear() } else { disk.purge([1; 16]) }
+        if all {
+            disk.clear()
+        } else {
+            disk.purge([1; 16])
+        }
         let alive = || (0..50).filter(|n| runtime.block_on(disk.get(&key(*n))).is_some()).count();
         assert_eq!(alive(), 0, "at return");
         world.heal();

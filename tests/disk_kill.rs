@@ -48,7 +48,7 @@ fn the_process_that_is_killed() {
         }
         n += 1;
         // Some thousand stores a second, more than anybody is billed for.
-        if n % 8 == 0 {
+        if n.is_multiple_of(8) {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -76,7 +76,9 @@ fn kills(count: u64) {
         while alive.is_none_or(|since: Instant| since.elapsed() < life) {
             let line = lines.next().expect("it lives").expect("a line");
             let mut words = line.split_whitespace();
-            if let (Some(what @ ("put" | "flushed")), Some(Ok(n))) = (words.next(), words.next().map(str::parse)) {
+            if let (Some(what @ ("put" | "flushed")), Some(Ok(n))) =
+                (words.next(), words.next().map(str::parse))
+            {
                 alive.get_or_insert_with(Instant::now);
                 said.push((what == "flushed", n, Instant::now()));
             }

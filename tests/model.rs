@@ -79,9 +79,8 @@ fn sequence(seed: u64, steps: u64, runtime: &tokio::runtime::Runtime) -> u64 {
     let clock = ManualClock::at_ms(NOW);
     let mut now = NOW;
     let mut world = World::default();
-    let open = |world: &World| {
-        Disk::open_on(Arc::new(world.clone()), PATH, options(), MAC, Arc::new(clock.clone()))
-    };
+    let open =
+        |world: &World| Disk::open_on(Arc::new(world.clone()), PATH, options(), MAC, Arc::new(clock.clone()));
     let mut disk = open(&world);
     let mut model = Model::default();
     let mut hits = 0;
@@ -117,7 +116,10 @@ fn sequence(seed: u64, steps: u64, runtime: &tokio::runtime::Runtime) -> u64 {
                         panic!("seed {seed}, step {step}: {n} is {version}, may be {allowed:?}");
                     };
                     assert!(now < value.expires_ms, "seed {seed}, step {step}: {n} is stale");
-                    assert!(now >= value.created_ms - 60_000, "seed {seed}, step {step}: {n} is of the future");
+                    assert!(
+                        now >= value.created_ms - 60_000,
+                        "seed {seed}, step {step}: {n} is of the future"
+                    );
                 }
             }
             30 => {

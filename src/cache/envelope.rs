@@ -405,7 +405,8 @@ mod tests {
         assert_eq!(refused(&sealed, &other, &keys), "key");
         assert_eq!(refused(&sealed, &mine, &Keys::new(&ROOT, &[4; 16])), "mac", "of another scope");
         assert_eq!(refused(&sealed, &mine, &Keys::new(&[6; 32], &[3; 16])), "mac", "of another secret");
-        for (at, what) in [(16, "age"), (24, "ttl"), (28, "global epoch"), (32, "scope epoch"), (70, "body")] {
+        for (at, what) in [(16, "age"), (24, "ttl"), (28, "global epoch"), (32, "scope epoch"), (70, "body")]
+        {
             let mut moved = sealed.clone();
             moved[at] ^= 1;
             assert_eq!(refused(&moved, &mine, &keys), "mac", "a forged {what}");
@@ -426,8 +427,7 @@ mod tests {
             seal(&Entry::new(StatusCode::OK, body, 0, Duration::from_secs(1)), &key, &stamp(), &keys)
         };
         assert!(sealed(vec![b'x'; 10_000]).len() < 500);
-        let noise: Vec<u8> =
-            (0..300u32).flat_map(|n| *blake3::hash(&n.to_le_bytes()).as_bytes()).collect();
+        let noise: Vec<u8> = (0..300u32).flat_map(|n| *blake3::hash(&n.to_le_bytes()).as_bytes()).collect();
         let kept = sealed(noise);
         assert_eq!((kept[6], kept.len() > 9_600), (layout::RAW, true));
         assert_eq!(sealed(vec![b'x'; 500])[6], layout::RAW, "below a kibibyte it is not tried");

@@ -240,7 +240,12 @@ impl Medium for World {
             return Err(io::Error::other("no opening today"));
         }
         let file = Arc::clone(lock(&self.files).entry(path.to_owned()).or_default());
-        Ok(Box::new(Backend { file, holds: AtomicBool::new(false), faults: Arc::clone(&self.faults), fast: self.fast }))
+        Ok(Box::new(Backend {
+            file,
+            holds: AtomicBool::new(false),
+            faults: Arc::clone(&self.faults),
+            fast: self.fast,
+        }))
     }
 
     fn len(&self, path: &Path) -> io::Result<u64> {
@@ -368,7 +373,8 @@ pub const PATH: &str = "/c.redb";
 
 pub fn key(n: u64) -> CacheKey {
     static KEYER: LazyLock<Keyer> = LazyLock::new(|| Keyer::new(&Secret::from_bytes([9; 32])));
-    let call = Call::post("https://api.openai.com/v1/chat/completions", format!(r#"{{"model":"m","n":{n}}}"#));
+    let call =
+        Call::post("https://api.openai.com/v1/chat/completions", format!(r#"{{"model":"m","n":{n}}}"#));
     KEYER.key(&call, &Scope::shared("test"), &[]).expect("it has a key")
 }
 

@@ -66,10 +66,11 @@ impl Medium for FileMedium {
         let mut name = path.as_os_str().to_owned();
         name.push(".probe");
         // More than a page, so that a disk is not taken for free on the last one.
-        let tried = OpenOptions::new().write(true).create(true).truncate(true).open(&name).and_then(|mut file| {
-            file.write_all(&[0; 64 << 10])?;
-            file.sync_data()
-        });
+        let tried =
+            OpenOptions::new().write(true).create(true).truncate(true).open(&name).and_then(|mut file| {
+                file.write_all(&[0; 64 << 10])?;
+                file.sync_data()
+            });
         let removed = fs::remove_file(&name);
         tried.and(removed)
     }

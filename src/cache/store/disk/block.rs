@@ -32,7 +32,16 @@ impl Record {
     /// The record of a removed entry: where it stood, and nothing else of it.
     pub(super) fn blank(&self) -> Self {
         let (off, len) = (self.off, self.len);
-        Self { key: [0; 32], scope: [0; 16], off, len, created_ms: 0, expires_ms: 0, flags: Self::BLANK, epoch: 0 }
+        Self {
+            key: [0; 32],
+            scope: [0; 16],
+            off,
+            len,
+            created_ms: 0,
+            expires_ms: 0,
+            flags: Self::BLANK,
+            epoch: 0,
+        }
     }
 
     pub(super) fn is_blank(&self) -> bool {

@@ -45,9 +45,7 @@ impl Fault {
     pub(super) fn text(&self) -> &str {
         match self {
             Self::Busy => "it is open elsewhere",
-            Self::Foreign => {
-                "the file is not one of this cache; give another path, or move the file away"
-            }
+            Self::Foreign => "the file is not one of this cache; give another path, or move the file away",
             Self::Damaged(text) | Self::Full(text) | Self::Other(text) => text,
         }
     }

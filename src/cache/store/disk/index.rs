@@ -232,11 +232,8 @@ impl Index {
 
     /// Nothing is known of the file, except what must not be found in it.
     pub(super) fn unload(&mut self) {
-        let (dead, tombs, overflown) = (
-            std::mem::take(&mut self.dead),
-            std::mem::take(&mut self.tombs),
-            self.overflown,
-        );
+        let (dead, tombs, overflown) =
+            (std::mem::take(&mut self.dead), std::mem::take(&mut self.tombs), self.overflown);
         *self = Self { tombs, overflown, ..Self::default() };
         dead.into_iter().for_each(|(_, key)| self.bury(key));
     }
@@ -297,7 +294,9 @@ impl Index {
     /// True if the entry that stands there was read since it was written.
     pub(super) fn is_wanted(&self, seq: u64, record: &Record, now_ms: i64) -> bool {
         let slot = self.slots.get(&record.locator());
-        slot.is_some_and(|slot| slot.seq == seq && slot.off == record.off && slot.hit && slot.expires_ms > now_ms)
+        slot.is_some_and(|slot| {
+            slot.seq == seq && slot.off == record.off && slot.hit && slot.expires_ms > now_ms
+        })
     }
 }
 

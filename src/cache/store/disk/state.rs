@@ -283,7 +283,9 @@ impl Writer {
         }
         self.close();
         match shared.medium.remove(&shared.path) {
-            Ok(()) => tracing::warn!(path = %shared.path.display(), "the cache file could not be emptied and is deleted"),
+            Ok(()) => {
+                tracing::warn!(path = %shared.path.display(), "the cache file could not be emptied and is deleted")
+            }
             Err(error) => {
                 tracing::warn!(path = %shared.path.display(), %error, "a purge of the cache file is not durable yet");
             }

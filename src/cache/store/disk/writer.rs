@@ -380,10 +380,7 @@ impl Writer {
         lock(&shared.salts).remove(&tag);
         let done = shared.engine().filter(|_| DiskState::of(&shared) == DiskState::Healthy).map(|engine| {
             let head = self.head(false);
-            engine.apply(
-                &Change { head: Some(&head), shred: &[tag], ..Change::default() },
-                &shared.head_key,
-            )
+            engine.apply(&Change { head: Some(&head), shred: &[tag], ..Change::default() }, &shared.head_key)
         });
         match done {
             Some(Ok(_)) => {
