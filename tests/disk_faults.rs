@@ -22,6 +22,18 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
 }
 
+/// A read that came late on a busy machine is asked again; a real miss stays one.
+fn get(disk: &Disk, runtime: &tokio::runtime::Runtime, n: u64) -> Option<Arc<thrifty::cache::Entry>> {
+    for _ in 0..100 {
+        let late = disk.stats().late;
+        let found = runtime.block_on(disk.get(&key(n)));
+        if found.is_some() || disk.stats().late == late {
+            return found;
+        }
+    }
+    None
+}
+
 /// True once `done` holds; gives up after five seconds.
 fn soon(done: impl Fn() -> bool) -> bool {
     let began = Instant::now();
@@ -80,7 +92,7 @@ fn errors_at_every_operation(stride: u64) {
             assert_eq!(disk.stats().pending, 0);
             drop(disk);
             let disk = open(&world);
-            let found = runtime.block_on(disk.get(&key(900)));
+            let found = get(&disk, &runtime, 900);
             assert!(found.is_some_and(|found| version(900, &found) == 1), "{kind} at {at}: writes resume");
             if let Some(found) = runtime.block_on(disk.get(&key(3))) {
                 assert!(version(3, &found) > 120, "{kind} at {at}: removed, and back");
@@ -137,7 +149,7 @@ fn power_cuts(images: u64) {
         assert_eq!(disk.stats().state, DiskState::Healthy, "seed {seed} opens");
         assert_eq!(cut.names().len(), 1, "seed {seed}: nothing was put aside");
         for n in 0..40u64 {
-            let found = runtime.block_on(disk.get(&key(n))).map(|found| version(n, &found));
+            let found = get(&disk, &runtime, n).map(|found| version(n, &found));
             let (flushed, last) = (flushed[n as usize], last[n as usize]);
             match found {
                 Some(found) => assert!(
@@ -256,7 +268,7 @@ fn reads_go_on_while_nothing_can_be_written_and_it_is_said_once() {
         disk.put(key(n), entry(n, 1, 1000));
         disk.flush();
     }
-    let alive = (0..500).filter(|n| runtime.block_on(disk.get(&key(*n))).is_some()).count();
+    let alive = (0..500).filter(|n| get(&disk, &runtime, *n).is_some()).count();
     assert_eq!(disk.stats().state, DiskState::ReadOnly);
     assert_eq!(alive, 500, "all that is there is served");
     assert!(disk.stats().dropped > 50, "{:?}", disk.stats());
@@ -265,7 +277,7 @@ fn reads_go_on_while_nothing_can_be_written_and_it_is_said_once() {
     assert!(soon(|| disk.stats().available));
     disk.put(key(700), entry(700, 1, 1000));
     disk.flush();
-    assert!(runtime.block_on(disk.get(&key(700))).is_some(), "writes resume");
+    assert!(get(&disk, &runtime, 700).is_some(), "writes resume");
 }
 
 #[test]
@@ -330,7 +342,7 @@ fn a_second_owner_waits_and_takes_over() {
     drop(owner);
     assert!(soon(|| second.stats().available), "it takes over");
     second.flush();
-    assert!(runtime.block_on(second.get(&key(1))).is_some(), "with what was there");
+    assert!(get(&second, &runtime, 1).is_some(), "with what was there");
     assert_eq!(second.stats().faults, 1, "said once");
 }
 
