@@ -165,3 +165,62 @@ mod tool {
         assert_eq!(run("verify", &path, false).code, Some(0), "nothing was touched");
     }
 }
+
+/// Resident memory of this process in bytes, where the system tells.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
+}
+
+/// Calls that are all different, each answered with some 2 KiB and stored in both tiers.
+fn distinct_calls(count: u64, memory: u64, file: u64, alone: bool) {
+    use thrifty::cache::CacheLayer;
+    use thrifty::call::{Call, Reply};
+    use tower::{Layer, ServiceExt, service_fn};
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("c.redb");
+    let layer =
+        CacheLayer::builder().memory_bytes(memory).disk(&path).disk_bytes(file).build().expect("builds");
+    let provider = service_fn(|call: Call| async move {
+        let seed = blake3::hash(call.doc.bytes());
+        let text: String =
+            (0..27u8).map(|n| blake3::keyed_hash(seed.as_bytes(), &[n]).to_hex().to_string()).collect();
+        let body = format!(
+            r#"{{"model":"gpt-5-mini","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}]}}"#
+        );
+        Ok::<_, thrifty::BoxError>(Reply::new(body.into()))
+    });
+    let client = layer.layer(provider);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let bare = resident();
+    for n in 0..count {
+        let body = format!(r#"{{"model":"gpt-5-mini","messages":[{{"role":"user","content":"{n}"}}]}}"#);
+        let call = Call::post("https://api.openai.com/v1/chat/completions", body);
+        runtime.block_on(client.clone().oneshot(call)).expect("it is answered");
+        if n % 2000 == 1999 {
+            layer.handle().flush_blocking();
+            let stats = layer.handle().stats().store;
+            let disk = stats.disk.expect("a tier");
+            assert!(disk.available && disk.file_bytes <= file, "after {n}: {disk:?}");
+            assert!(stats.memory_bytes <= memory, "after {n}: {stats:?}");
+        }
+    }
+    let grown = resident().zip(bare).map(|(now, bare)| now.saturating_sub(bare));
+    let stats = layer.handle().stats();
+    println!("{count} calls: memory grew by {:?} MiB; {stats:?}", grown.map(|grown| grown >> 20));
+    // Of a process that other tests share nothing can be said.
+    assert!(!alone || grown.is_none_or(|grown| grown <= memory / 100 * 135 + (32 << 20)), "{grown:?} bytes");
+    assert_eq!((stats.stored, stats.store.disk.expect("a tier").dropped), (count, 0));
+}
+
+#[test]
+fn distinct_answers_stay_within_both_bounds() {
+    distinct_calls(8_000, 4 << 20, 64 << 20, false);
+}
+
+#[test]
+#[ignore = "minutes, and alone"]
+fn a_million_distinct_answers_stay_within_both_bounds() {
+    distinct_calls(1_000_000, 64 << 20, 256 << 20, true);
+}
