@@ -89,11 +89,16 @@ fn errors_at_every_operation(stride: u64) {
             assert!(soon(|| disk.stats().available), "{kind} at {at}: {:?}", disk.stats());
             disk.put(key(900), entry(900, 1, 500));
             disk.flush();
-            assert_eq!(disk.stats().pending, 0);
+            let stats = disk.stats();
+            assert_eq!(stats.pending, 0, "{kind} at {at}: {stats:?}");
             drop(disk);
             let disk = open(&world);
             let found = get(&disk, &runtime, 900);
-            assert!(found.is_some_and(|found| version(900, &found) == 1), "{kind} at {at}: writes resume");
+            assert!(
+                found.is_some_and(|found| version(900, &found) == 1),
+                "{kind} at {at}: writes resume: {stats:?}, then {:?}",
+                disk.stats()
+            );
             if let Some(found) = runtime.block_on(disk.get(&key(3))) {
                 assert!(version(3, &found) > 120, "{kind} at {at}: removed, and back");
             }

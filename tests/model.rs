@@ -84,9 +84,20 @@ fn sequence(seed: u64, steps: u64, runtime: &tokio::runtime::Runtime) -> u64 {
     let mut disk = open(&world);
     let mut model = Model::default();
     let mut hits = 0;
+    // The steps of one seed, to follow what went wrong in it.
+    let trace = std::env::var_os("THRIFTY_TRACE").is_some();
     for step in 1..=steps {
         let n = dice.below(KEYS);
-        match dice.below(40) {
+        let what = dice.below(40);
+        if trace {
+            eprintln!(
+                "{step}: {what} on {n}; {:?} {:?}; may be {:?}",
+                disk.stats().state,
+                disk.stats().entries,
+                model.allowed.get(&n)
+            );
+        }
+        match what {
             0..14 => {
                 let large = dice.one_in(12);
                 let len = if large { 200_000 + dice.below(700_000) } else { 20 + dice.below(3000) };

@@ -10,6 +10,7 @@ use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 
 /// The few things the tier asks of a file system.
+#[cfg_attr(not(feature = "test-util"), expect(unreachable_pub, reason = "others need it for tests alone"))]
 pub trait Medium: fmt::Debug + Send + Sync + 'static {
     /// Opens the file for reading and writing, or makes it.
     ///
@@ -50,6 +51,7 @@ pub trait Medium: fmt::Debug + Send + Sync + 'static {
 
 /// The file system.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(not(feature = "test-util"), expect(unreachable_pub, reason = "others need it for tests alone"))]
 pub struct FileMedium;
 
 impl Medium for FileMedium {

@@ -158,6 +158,7 @@ impl Index {
     /// Everything in the file is known now.
     pub(super) fn finish(&mut self) {
         self.complete = true;
+        self.committing = false;
         self.tombs = HashSet::new();
         self.overflown = false;
     }

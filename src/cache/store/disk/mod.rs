@@ -73,8 +73,11 @@ use crate::clock::Clock;
 const WRITE_QUEUE: u64 = 8192;
 const WRITE_QUEUE_BYTES: u64 = 64 << 20;
 
-/// How long an opening waits for the index of what is in the file. A larger one is read behind it.
-const INDEX_WAIT: Duration = Duration::from_millis(40);
+/// How long an opening waits for the index of what is in the file. That of a small file is there within moments, unless
+/// the machine is very busy; that of a large one is read behind the opening.
+fn index_wait(file_bytes: u64) -> Duration {
+    Duration::from_millis(if file_bytes <= 64 << 20 { 1000 } else { 20 })
+}
 
 /// Settings of a [`Disk`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -264,7 +267,10 @@ impl Disk {
         }
         match spawned {
             // An error means that there is nothing to read.
-            Ok(()) => drop(load.recv_timeout(INDEX_WAIT)),
+            Ok(()) => {
+                let len = shared.medium.len(path).unwrap_or(0);
+                let _ = load.recv_timeout(index_wait(len));
+            }
             Err(error) => {
                 tracing::warn!(%error, "no thread for the cache's disk tier; answers are kept in memory only");
                 *shared.engine.write().unwrap_or_else(PoisonError::into_inner) = None;

@@ -191,15 +191,20 @@ impl Writer {
     pub(super) fn commit(&mut self) {
         self.due = None;
         let waiting = std::mem::take(&mut self.waiting);
-        if DiskState::of(&self.shared) == DiskState::Healthy
-            && let Some(engine) = self.shared.engine()
-        {
-            self.write_group(engine);
+        // A second time if the first one ended in a file opened anew: whoever waits, waits for it to be durable.
+        for _ in 0..2 {
+            if DiskState::of(&self.shared) == DiskState::Healthy
+                && let Some(engine) = self.shared.engine()
+                && self.write_group(engine)
+            {
+                break;
+            }
         }
         waiting.into_iter().for_each(|done| done());
     }
 
-    fn write_group(&mut self, engine: Arc<dyn Engine>) {
+    /// True if it is done.
+    fn write_group(&mut self, engine: Arc<dyn Engine>) -> bool {
         let shared = Arc::clone(&self.shared);
         let batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
@@ -229,14 +234,16 @@ impl Writer {
                 }
             }
             Err(fault) => {
-                index.end_commit();
                 index.give_back(dead);
                 drop(index);
-                // Whether it is in the file is not known. It stays pending, and is written again later.
+                // Whether it is in the file is not known. It stays pending, and is written again later; what is
+                // forgotten until then must not be found when the file is read anew, so the commit is not ended.
                 self.batch = batch;
                 self.fail(fault);
+                return false;
             }
         }
+        true
     }
 
     fn write(
@@ -420,6 +427,7 @@ impl Writer {
     /// Forgets what is in the file, though nobody purged it.
     fn wipe(&mut self) {
         if let Err(fault) = self.wipe_file() {
+            self.owes_clear = true;
             self.fail(fault);
         }
     }
