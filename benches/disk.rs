@@ -24,7 +24,8 @@ mod disk {
 
     fn key(n: u64) -> CacheKey {
         let keyer = Keyer::new(&Secret::from_bytes([9; 32]));
-        let call = Call::post("https://api.openai.com/v1/x", format!(r#"{{"model":"m","n":{n}}}"#));
+        let call =
+            Call::post("https://api.openai.com/v1/chat/completions", format!(r#"{{"model":"m","n":{n}}}"#));
         keyer.key(&call, &Scope::shared("bench"), &[]).unwrap()
     }
 

@@ -18,6 +18,8 @@ use crate::cache::store::epochs::Tag;
 
 const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 const META: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("meta");
+/// Keys taken out of a block. Said a second time, so that a page of old records that comes back brings none of them.
+const GONE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("gone");
 const HEAD: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("head");
 
 /// Version of the tables above.
@@ -346,10 +348,21 @@ impl Engine for Redb {
                 Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
                 other => other?,
             };
+            let gone = match self.0.begin_read()?.open_table(GONE) {
+                Err(TableError::TableDoesNotExist(_)) => None,
+                other => Some(other?),
+            };
             let mut found = Vec::new();
             for row in table.range(..seq)?.rev().take(most) {
                 let (seq, meta) = row?;
-                found.push((seq.value(), block::read_records(meta.value())));
+                let mut records = block::read_records(meta.value());
+                if let Some(row) = gone.as_ref().map(|gone| gone.get(seq.value())).transpose()?.flatten() {
+                    let gone = row.value().as_chunks::<16>().0;
+                    for record in records.iter_mut().filter(|record| gone.contains(&record.locator())) {
+                        *record = record.blank();
+                    }
+                }
+                found.push((seq.value(), records));
             }
             Ok(found)
         })
@@ -364,12 +377,15 @@ impl Engine for Redb {
             if change.wipe {
                 write.delete_table(BLOCKS)?;
                 write.delete_table(META)?;
+                write.delete_table(GONE)?;
             }
             {
                 let (mut blocks, mut meta) = (write.open_table(BLOCKS)?, write.open_table(META)?);
+                let mut gone = write.open_table(GONE)?;
                 for seq in change.evict {
                     blocks.remove(seq)?;
                     meta.remove(seq)?;
+                    gone.remove(seq)?;
                 }
                 for (seq, keys) in &change.prune {
                     let found = meta.get(seq)?.map(|row| block::read_records(row.value()));
@@ -380,8 +396,12 @@ impl Engine for Redb {
                     if records.iter().all(Record::is_blank) {
                         blocks.remove(seq)?;
                         meta.remove(seq)?;
+                        gone.remove(seq)?;
                         emptied.push(*seq);
                     } else {
+                        let mut all = gone.get(seq)?.map_or_else(Vec::new, |row| row.value().to_vec());
+                        all.extend(keys.iter().flatten());
+                        gone.insert(seq, all.as_slice())?;
                         meta.insert(seq, block::write_records(&records).as_slice())?;
                     }
                 }
