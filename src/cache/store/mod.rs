@@ -11,6 +11,8 @@ pub(crate) mod memory;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+
 #[cfg(feature = "disk")]
 use self::disk::{Disk, DiskStats};
 use self::epochs::{Epochs, Stamp, Tag};
@@ -112,6 +114,9 @@ impl Tiers {
         if !self.epochs.is_current(&stamp) {
             return;
         }
+        // A body often is a small part of a large buffer, which would be kept for its sake and counted by nobody.
+        let body = Bytes::copy_from_slice(&entry.body);
+        let entry = Arc::new(Entry { body, ..Entry::clone(&entry) });
         #[cfg(feature = "disk")]
         if let Some(disk) = &self.disk {
             disk.put_stamped(key, Arc::clone(&entry), stamp);
