@@ -219,6 +219,14 @@ impl Disk {
         Self::start(medium, path.as_ref(), options, mac_key, clock)
     }
 
+    /// The key of these bytes, for tests that must not depend on how keys are made.
+    #[cfg(feature = "test-util")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn key_of(bytes: [u8; 32]) -> CacheKey {
+        CacheKey::from_bytes(bytes)
+    }
+
     fn start(
         medium: Arc<dyn Medium>,
         path: &Path,
