@@ -327,7 +327,7 @@ pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::tests::entries;
+    use super::super::entry::stored::tests::entries;
     use super::*;
     use http::StatusCode;
     use proptest::prelude::*;

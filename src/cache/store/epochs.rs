@@ -12,6 +12,7 @@ pub(crate) type Tag = [u8; 16];
 
 /// Whose an entry is, and which purges were before the call that brought it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(not(feature = "disk"), expect(unreachable_pub, reason = "others see it with a disk tier alone"))]
 pub struct Stamp {
     /// The tag of its scope.
     pub scope: [u8; 16],
