@@ -1,8 +1,24 @@
 //! The public encodings, and exact counting of one text.
 
 #[cfg(feature = "tiktoken")]
+mod cache;
+#[cfg(feature = "tiktoken")]
+mod classes;
+#[cfg(feature = "tiktoken")]
+mod cut;
+#[cfg(feature = "tiktoken")]
 mod engine;
 mod family;
+#[cfg(feature = "tiktoken")]
+mod long;
+#[cfg(feature = "tiktoken")]
+mod merge;
+#[cfg(feature = "tiktoken")]
+mod split;
+#[cfg(feature = "tiktoken")]
+mod tiktoken;
+#[cfg(feature = "tiktoken")]
+mod vocabulary;
 
 use std::fmt;
 
@@ -92,7 +108,11 @@ impl Encoding {
 
     #[cfg(feature = "tiktoken")]
     pub(crate) fn measure(self, text: &str) -> Measured {
-        match engine::count(self, text) {
+        let found = match engine::Engine::of(self) {
+            Some(engine) => engine.count(text, u64::MAX),
+            None => tiktoken::count(self, text),
+        };
+        match found {
             Some(n) => Measured { likely: n, at_most: n, accuracy: Accuracy::Exact },
             None => by_bytes(text.len()),
         }

@@ -1,0 +1,245 @@
+//! The tokens of an encoding, to be asked for by their bytes.
+//!
+//! A merge asks for two pairs at each step and the common answer is no, so a filter of one bit per token stands in
+//! front. Keys are the bytes themselves, in one word or two: no string is hashed or followed by a pointer, but for
+//! the two in a hundred tokens that are longer.
+
+use tiktoken_rs::CoreBPE;
+
+/// No such token.
+pub(super) const NONE: u32 = u32::MAX;
+/// No token of any of these encodings is longer.
+pub(super) const LONGEST: usize = 128;
+/// How far behind the bytes asked for a buffer must reach.
+pub(super) const PADDING: usize = 8;
+
+const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+const SECOND: u64 = 0xc2b2_ae3d_27d4_eb4f;
+/// Log 2 of the bits in the filter.
+const FILTER: u32 = 20;
+
+pub(super) struct Vocabulary {
+    /// Rank of the token of two bytes.
+    pairs: Vec<u32>,
+    filter: Vec<u64>,
+    /// 3 to 7 bytes, and 1.
+    short: Table<u64>,
+    /// 8 to 16 bytes.
+    middle: Table<(u64, u64)>,
+    /// 17 bytes and more: (place in `bytes`, length).
+    long: Table<(u32, u32)>,
+    bytes: Vec<u8>,
+}
+
+/// Open addressing with linear probing, at most half full.
+struct Table<K> {
+    keys: Vec<K>,
+    ranks: Vec<u32>,
+    shift: u32,
+}
+
+impl<K: Copy + Default + PartialEq> Table<K> {
+    fn for_entries(entries: usize) -> Self {
+        let slots = (entries.max(1) * 2).next_power_of_two();
+        Self { keys: vec![K::default(); slots], ranks: vec![NONE; slots], shift: 64 - slots.trailing_zeros() }
+    }
+
+    fn insert(&mut self, hash: u64, key: K, rank: u32) {
+        let mut slot = (hash >> self.shift) as usize;
+        while self.ranks[slot] != NONE {
+            slot = (slot + 1) & (self.keys.len() - 1);
+        }
+        (self.keys[slot], self.ranks[slot]) = (key, rank);
+    }
+
+    /// Rank by key. No key that is asked for is the default, which marks an empty slot.
+    #[inline]
+    fn get(&self, hash: u64, same: impl Fn(K) -> bool) -> u32 {
+        let mut slot = (hash >> self.shift) as usize;
+        loop {
+            let key = self.keys[slot];
+            if same(key) {
+                return self.ranks[slot];
+            }
+            if key == K::default() {
+                return NONE;
+            }
+            slot = (slot + 1) & (self.keys.len() - 1);
+        }
+    }
+}
+
+/// A token's bytes as a key.
+enum Key {
+    Pair(usize),
+    Short(u64),
+    Middle(u64, u64),
+    Long(u64),
+}
+
+#[inline]
+fn word(buffer: &[u8], at: usize) -> u64 {
+    match buffer[at..].first_chunk() {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => 0,
+    }
+}
+
+impl Key {
+    /// Of `buffer[start..end]`, with [`PADDING`] bytes of anything behind.
+    #[inline]
+    fn of(buffer: &[u8], start: usize, end: usize) -> Self {
+        match end - start {
+            2 => Self::Pair(usize::from(buffer[start]) | usize::from(buffer[start + 1]) << 8),
+            // The length keeps a zero byte apart from no byte.
+            len @ ..8 => Self::Short(word(buffer, start) & ((1 << (8 * len)) - 1) | (len as u64) << 56),
+            8..=16 => Self::Middle(word(buffer, start), word(buffer, end - 8)),
+            _ => Self::Long(Self::long(&buffer[start..end])),
+        }
+    }
+
+    #[cold]
+    fn long(bytes: &[u8]) -> u64 {
+        bytes.chunks(8).fold(bytes.len() as u64, |hash, chunk| {
+            let word = chunk.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+            (hash ^ word).wrapping_mul(MULTIPLIER).rotate_left(29)
+        })
+    }
+
+    #[inline]
+    fn hash(&self, len: usize) -> u64 {
+        match *self {
+            Self::Pair(pair) => (pair as u64).wrapping_mul(MULTIPLIER),
+            Self::Short(key) => key.wrapping_mul(MULTIPLIER),
+            Self::Middle(first, last) => {
+                let mixed = (first ^ (len as u64)).wrapping_mul(MULTIPLIER) ^ last;
+                (mixed ^ mixed >> 32).wrapping_mul(SECOND)
+            }
+            Self::Long(hash) => hash.wrapping_mul(SECOND),
+        }
+    }
+}
+
+impl Vocabulary {
+    /// Reads all tokens out. `None` if there are none, or one is longer than [`LONGEST`].
+    pub(super) fn read(core: &CoreBPE) -> Option<(Self, Tokens)> {
+        let mut tokens = Tokens { bytes: Vec::with_capacity(2 << 20), ends: Vec::with_capacity(200_000) };
+        // Ranks are without a gap; special tokens come after one.
+        while let Ok(token) = core.decode_bytes(&[tokens.ends.len() as u32]) {
+            if token.len() > LONGEST {
+                return None;
+            }
+            tokens.bytes.extend_from_slice(&token);
+            tokens.ends.push(tokens.bytes.len() as u32);
+        }
+        let mut lengths = [0; 4];
+        for token in tokens.iter() {
+            lengths[match token.len() {
+                2 => 0,
+                ..8 => 1,
+                8..=16 => 2,
+                _ => 3,
+            }] += 1;
+        }
+        if tokens.ends.len() < 256 {
+            return None;
+        }
+        let mut new = Self {
+            pairs: vec![NONE; 1 << 16],
+            filter: vec![0; 1 << (FILTER - 6)],
+            short: Table::for_entries(lengths[1]),
+            middle: Table::for_entries(lengths[2]),
+            long: Table::for_entries(lengths[3]),
+            bytes: Vec::new(),
+        };
+        let mut buffer = [0; LONGEST + PADDING];
+        for (rank, token) in tokens.iter().enumerate() {
+            buffer[..token.len()].copy_from_slice(token);
+            new.insert(&buffer, token.len(), rank as u32);
+        }
+        Some((new, tokens))
+    }
+
+    fn insert(&mut self, buffer: &[u8], len: usize, rank: u32) {
+        let key = Key::of(buffer, 0, len);
+        let hash = key.hash(len);
+        match key {
+            Key::Pair(pair) => return self.pairs[pair] = rank,
+            Key::Short(key) => self.short.insert(hash, key, rank),
+            Key::Middle(first, last) => {
+                self.middle.insert(hash, (first, last), rank | (len as u32) << LENGTH)
+            }
+            Key::Long(_) => {
+                self.long.insert(hash, (self.bytes.len() as u32 + 1, len as u32), rank);
+                self.bytes.extend_from_slice(&buffer[..len]);
+            }
+        }
+        let bit = hash >> (64 - FILTER);
+        self.filter[(bit / 64) as usize] |= 1 << (bit % 64);
+    }
+
+    /// Rank of `buffer[start..end]`, of at least one byte, with [`PADDING`] bytes of anything behind; or [`NONE`].
+    #[inline]
+    pub(super) fn rank(&self, buffer: &[u8], start: usize, end: usize) -> u32 {
+        let len = end - start;
+        if len > LONGEST {
+            return NONE;
+        }
+        let key = Key::of(buffer, start, end);
+        if let Key::Pair(pair) = key {
+            return self.pairs[pair];
+        }
+        let hash = key.hash(len);
+        let bit = hash >> (64 - FILTER);
+        if self.filter[(bit / 64) as usize] >> (bit % 64) & 1 == 0 {
+            return NONE;
+        }
+        match key {
+            Key::Pair(_) => NONE,
+            Key::Short(key) => self.short.get(hash, |known| known == key),
+            Key::Middle(first, last) => self.middle(hash, (first, last), len),
+            Key::Long(_) => self.long(hash, &buffer[start..end]),
+        }
+    }
+
+    /// Two lengths may share first and last bytes.
+    #[inline]
+    fn middle(&self, hash: u64, key: (u64, u64), len: usize) -> u32 {
+        let table = &self.middle;
+        let mut slot = (hash >> table.shift) as usize;
+        loop {
+            let rank = table.ranks[slot];
+            if table.keys[slot] == key && rank >> LENGTH == len as u32 {
+                return rank & ((1 << LENGTH) - 1);
+            }
+            if rank == NONE {
+                return NONE;
+            }
+            slot = (slot + 1) & (table.keys.len() - 1);
+        }
+    }
+
+    #[cold]
+    fn long(&self, hash: u64, token: &[u8]) -> u32 {
+        self.long.get(hash, |(place, len)| {
+            let place = place as usize;
+            place > 0 && self.bytes.get(place - 1..place - 1 + len as usize) == Some(token)
+        })
+    }
+}
+
+/// Where a middle token's length stands above its rank.
+const LENGTH: u32 = 24;
+
+/// All tokens by rank, while the tables are made.
+pub(super) struct Tokens {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl Tokens {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, &end)| &self.bytes[start as usize..end as usize])
+    }
+}
