@@ -1,16 +1,19 @@
 //! The counts of the pieces a thread has seen lately.
 //!
-//! Nineteen in twenty pieces of a text are words seen before. Two direct-mapped tables: one of up to 15 bytes, whose
-//! entries are the bytes themselves beside their count, and a smaller one of up to [`LONG`] bytes.
+//! Nineteen in twenty pieces of a text are words seen before. Three direct-mapped tables, by length: up to 15 bytes,
+//! where an entry is the bytes themselves beside their count, up to 32, and up to [`LONG`].
 
 use std::cell::RefCell;
 
 use super::merge::Large;
 
-/// Entries of the table of short pieces: 16 bytes each.
+/// Places of the table of short pieces: two entries of 16 bytes each.
 const SHORT_BITS: u32 = 14;
 /// Pieces of fewer bytes are short.
 pub(super) const SHORT: usize = 16;
+/// Entries of the table of pieces of up to [`MIDDLE`] bytes: 40 bytes each.
+const MIDDLE_BITS: u32 = 12;
+const MIDDLE: usize = 32;
 /// Entries of the table of longer pieces: 128 bytes each.
 const LONG_BITS: u32 = 10;
 /// Longest piece that is remembered.
@@ -19,12 +22,22 @@ pub(super) const LONG: usize = 126;
 /// Where the count stands in the second word of a short key: the lower half of the last byte.
 const COUNT: u64 = 0x0f << 56;
 
-/// What a thread keeps between counts in one encoding: about 400 KB.
+/// What a thread keeps between counts in one encoding: about 800 KB.
 pub(super) struct Cache {
-    short: Box<[[u64; 2]; 1 << SHORT_BITS]>,
+    short: Box<[[[u64; 2]; 2]; 1 << SHORT_BITS]>,
+    middle: Box<[Middle; 1 << MIDDLE_BITS]>,
     long: Box<[Long; 1 << LONG_BITS]>,
     pub(super) merge: Large,
     pub(super) borders: [Vec<u32>; 2],
+}
+
+/// A piece of 16 to 32 bytes.
+#[derive(Clone, Copy, Default)]
+struct Middle {
+    /// The first 16 bytes and the last; with the length they tell it all.
+    words: [u64; 4],
+    len: u8,
+    count: u8,
 }
 
 #[derive(Clone, Copy)]
@@ -72,11 +85,15 @@ impl Short {
     }
 }
 
-/// The last bytes of a text, filled up with zeros.
-#[cold]
+/// The last bytes of a text, fewer than 16, filled up with zeros.
+#[inline]
 fn last(text: &[u8], at: usize) -> [u8; 16] {
     let mut bytes = [0; 16];
-    for (to, from) in bytes.iter_mut().zip(&text[at..]) {
+    let rest = &text[at..];
+    if let Some(chunk) = text.last_chunk::<16>() {
+        return (u128::from_le_bytes(*chunk) >> (8 * (16 - rest.len()))).to_le_bytes();
+    }
+    for (to, from) in bytes.iter_mut().zip(rest) {
         *to = *from;
     }
     bytes
@@ -86,7 +103,8 @@ impl Cache {
     fn new() -> Option<Box<Self>> {
         let empty = Long { len: 0, count: 0, bytes: [0; LONG] };
         Some(Box::new(Self {
-            short: vec![[0; 2]; 1 << SHORT_BITS].into_boxed_slice().try_into().ok()?,
+            short: vec![[[0; 2]; 2]; 1 << SHORT_BITS].into_boxed_slice().try_into().ok()?,
+            middle: vec![Middle::default(); 1 << MIDDLE_BITS].into_boxed_slice().try_into().ok()?,
             long: vec![empty; 1 << LONG_BITS].into_boxed_slice().try_into().ok()?,
             merge: Large::default(),
             borders: Default::default(),
@@ -96,44 +114,62 @@ impl Cache {
     /// Tokens of a short piece; 0 if it is not here.
     #[inline]
     pub(super) fn short(&self, piece: Short) -> u64 {
-        let entry = &self.short[piece.slot()];
-        let same = entry[0] == piece.0[0] && (entry[1] ^ piece.0[1]) & !COUNT == 0;
-        if same { entry[1] >> 56 & 15 } else { 0 }
+        let [first, second] = &self.short[piece.slot()];
+        // Without a branch for which of them it is.
+        let count = |entry: &[u64; 2]| {
+            let differs = (entry[0] ^ piece.0[0]) | ((entry[1] ^ piece.0[1]) & !COUNT);
+            if differs == 0 { entry[1] >> 56 & 15 } else { 0 }
+        };
+        count(first) | count(second)
     }
 
+    /// The newest comes first; what was second is forgotten.
     #[inline]
     pub(super) fn keep_short(&mut self, piece: Short, count: u64) {
-        self.short[piece.slot()] = [piece.0[0], piece.0[1] | count << 56];
+        let place = &mut self.short[piece.slot()];
+        *place = [[piece.0[0], piece.0[1] | count << 56], place[0]];
     }
 
     /// Tokens of a piece of [`SHORT`] to [`LONG`] bytes; 0 if it is not here.
     #[inline]
-    pub(super) fn long(&self, piece: &[u8]) -> u64 {
-        let entry = &self.long[slot(piece)];
+    pub(super) fn longer(&self, piece: &[u8]) -> u64 {
+        let (words, hash) = words(piece);
+        if piece.len() <= MIDDLE {
+            let entry = &self.middle[(hash >> (64 - MIDDLE_BITS)) as usize];
+            let same = entry.words == words && entry.len as usize == piece.len();
+            return if same { u64::from(entry.count) } else { 0 };
+        }
+        let entry = &self.long[(hash >> (64 - LONG_BITS)) as usize];
         let len = entry.len as usize;
         if len == piece.len() && entry.bytes.get(..len) == Some(piece) { u64::from(entry.count) } else { 0 }
     }
 
-    pub(super) fn keep_long(&mut self, piece: &[u8], count: u64) {
-        let entry = &mut self.long[slot(piece)];
-        if let (Ok(count), Some(bytes)) = (u8::try_from(count), entry.bytes.get_mut(..piece.len())) {
+    pub(super) fn keep_longer(&mut self, piece: &[u8], count: u64) {
+        let (words, hash) = words(piece);
+        let (len, Ok(count)) = (piece.len() as u8, u8::try_from(count)) else { return };
+        if piece.len() <= MIDDLE {
+            self.middle[(hash >> (64 - MIDDLE_BITS)) as usize] = Middle { words, len, count };
+            return;
+        }
+        let entry = &mut self.long[(hash >> (64 - LONG_BITS)) as usize];
+        if let Some(bytes) = entry.bytes.get_mut(..piece.len()) {
             bytes.copy_from_slice(piece);
-            (entry.len, entry.count) = (piece.len() as u8, count);
+            (entry.len, entry.count) = (len, count);
         }
     }
 }
 
-/// Place of a longer piece, by its first and last bytes and its length.
+/// The first and the last 16 bytes of a piece, and a hash of them and its length.
 #[inline]
-fn slot(piece: &[u8]) -> usize {
-    let word = |chunk: Option<&[u8; 8]>| chunk.map_or(0, |chunk| u64::from_le_bytes(*chunk));
-    let middle = word(piece.get(piece.len() / 2..).and_then(<[u8]>::first_chunk));
-    let mixed = word(piece.first_chunk())
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        .wrapping_add(word(piece.last_chunk()) ^ middle.rotate_left(17))
-        .wrapping_add(piece.len() as u64)
-        .wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
-    (mixed >> (64 - LONG_BITS)) as usize
+fn words(piece: &[u8]) -> ([u64; 4], u64) {
+    let both = |bytes: Option<&[u8; 16]>| {
+        let both = u128::from_le_bytes(bytes.copied().unwrap_or_default());
+        [both as u64, (both >> 64) as u64]
+    };
+    let ([a, b], [c, d]) = (both(piece.first_chunk()), both(piece.last_chunk()));
+    let first = (a ^ c.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let second = (b ^ d.rotate_left(32) ^ piece.len() as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
+    ([a, b, c, d], (first ^ second.rotate_left(23)).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 thread_local! {

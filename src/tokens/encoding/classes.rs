@@ -1,5 +1,7 @@
 //! What the encodings' patterns ask of a character, in one byte.
 
+use std::sync::OnceLock;
+
 use regex_syntax::hir::{Class, HirKind};
 
 /// May stand in the upper run of a word: Lu, Lt, Lm, Lo, M.
@@ -47,8 +49,14 @@ pub(super) struct Classes {
 }
 
 impl Classes {
+    /// The one table, made at the first call.
+    pub(super) fn get() -> Option<&'static Self> {
+        static CLASSES: OnceLock<Option<Classes>> = OnceLock::new();
+        CLASSES.get_or_init(Self::new).as_ref()
+    }
+
     /// From the Unicode tables of the pattern engine that `tiktoken-rs` uses, so that both are of one Unicode version.
-    pub(super) fn new() -> Option<Self> {
+    fn new() -> Option<Self> {
         let mut table = vec![0u8; (LAST + 1).next_multiple_of(BLOCK)];
         for (pattern, class) in [
             (r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", UPPER),
@@ -97,15 +105,6 @@ impl Classes {
             None => 0,
         }
     }
-
-    /// Class and start of the character that ends at `end`.
-    pub(super) fn before(&self, text: &[u8], end: usize) -> (u8, usize) {
-        let mut at = end - 1;
-        while at > 0 && text[at] & 0xc0 == 0x80 {
-            at -= 1;
-        }
-        (self.at(text, at).0, at)
-    }
 }
 
 /// Code point and length in bytes of the character of more than one byte at `at`.
@@ -128,14 +127,13 @@ mod tests {
 
     #[test]
     fn ascii_agrees_with_the_unicode_tables_and_white_space_with_rust() {
-        let classes = Classes::new().unwrap();
+        let classes = Classes::get().unwrap();
         for c in '\0'..=char::MAX {
             let mut buffer = [0; 4];
             let text = c.encode_utf8(&mut buffer).as_bytes();
             let (class, len) = classes.at(text, 0);
             assert_eq!((class, len), (classes.of(c as u32), c.len_utf8()), "{c:?}");
             assert_eq!(class & SPACE != 0, c.is_whitespace(), "{c:?}");
-            assert_eq!(classes.before(text, text.len()), (class, 0), "{c:?}");
         }
     }
 }

@@ -17,7 +17,7 @@ use super::vocabulary::{NONE, PADDING, Vocabulary};
 
 /// The tables of one encoding.
 pub(super) struct Engine {
-    classes: Classes,
+    classes: &'static Classes,
     vocabulary: Vocabulary,
     joins: Joins,
     split: Split,
@@ -48,7 +48,7 @@ impl Engine {
             Split::Cl100k => tiktoken_rs::cl100k_base(),
         };
         let (vocabulary, tokens) = Vocabulary::read(&core.ok()?)?;
-        Some(Self { classes: Classes::new()?, vocabulary, joins: Joins::of(&tokens), split })
+        Some(Self { classes: Classes::get()?, vocabulary, joins: Joins::of(&tokens), split })
     }
 
     /// Tokens of `text` as ordinary text, or more than `limit` if there are more.
@@ -62,7 +62,7 @@ impl Engine {
     fn run<P: Pattern>(&self, cache: &mut Cache, text: &[u8], limit: u64) -> u64 {
         let (mut total, mut at) = (0, 0);
         while at < text.len() && total <= limit {
-            let end = P::end(&self.classes, text, at);
+            let end = P::end(self.classes, text, at);
             total += self.piece(cache, text, at, end, limit - total);
             at = end;
         }
@@ -89,43 +89,42 @@ impl Engine {
         let piece = &text[at..end];
         let mut buffer = [0; SHORT + PADDING];
         buffer[..piece.len()].copy_from_slice(piece);
-        let count = if self.vocabulary.rank(&buffer, 0, piece.len()) != NONE {
+        let part = if is_wide(piece) { self.joins.part(text, at, end) } else { end };
+        let count = if part < end {
+            self.parts(cache, text, at, end, part, u64::MAX)
+        } else if self.vocabulary.rank(&buffer, 0, piece.len()) != NONE {
             1
-        } else if is_wide(piece) {
-            let (mut count, mut from) = (0, at);
-            while from < end {
-                let to = self.joins.part(text, from, end);
-                count += if (from, to) == (at, end) {
-                    Small::merge(&self.vocabulary, &buffer, piece.len()).count() as u64
-                } else {
-                    self.piece(cache, text, from, to, u64::MAX)
-                };
-                from = to;
-            }
-            count
         } else {
-            Small::merge(&self.vocabulary, &buffer, piece.len()).count() as u64
+            Small::<2>::merge(&self.vocabulary, &buffer, piece.len()).count() as u64
         };
         cache.keep_short(short, count);
         count
     }
 
-    #[inline(never)]
-    fn longer(&self, cache: &mut Cache, text: &[u8], at: usize, end: usize, limit: u64) -> u64 {
-        if !is_wide(&text[at..end]) {
-            return self.whole(cache, &text[at..end], limit);
-        }
-        let (mut count, mut from) = (0, at);
-        while from < end && count <= limit {
-            let to = self.joins.part(text, from, end);
+    /// Tokens of the piece `text[at..end]`, which may be cut at `part` first.
+    fn parts(&self, cache: &mut Cache, text: &[u8], at: usize, end: usize, part: usize, limit: u64) -> u64 {
+        let (mut from, mut to, mut count) = (at, part, 0);
+        loop {
             count += if to - from < SHORT {
                 self.piece(cache, text, from, to, u64::MAX)
             } else {
                 self.whole(cache, &text[from..to], limit - count)
             };
+            if to == end || count > limit {
+                return count;
+            }
             from = to;
+            to = self.joins.part(text, from, end);
         }
-        count
+    }
+
+    #[inline(never)]
+    fn longer(&self, cache: &mut Cache, text: &[u8], at: usize, end: usize, limit: u64) -> u64 {
+        if is_wide(&text[at..end]) {
+            let part = self.joins.part(text, at, end);
+            return self.parts(cache, text, at, end, part, limit);
+        }
+        self.whole(cache, &text[at..end], limit)
     }
 
     /// Tokens of a piece of [`SHORT`] bytes or more that is not cut.
@@ -133,10 +132,10 @@ impl Engine {
         if piece.len() > LONG {
             return self.unkept(cache, piece, limit);
         }
-        match cache.long(piece) {
+        match cache.longer(piece) {
             0 => {
                 let count = self.unkept(cache, piece, u64::MAX);
-                cache.keep_long(piece, count);
+                cache.keep_longer(piece, count);
                 count
             }
             known => known,
@@ -144,14 +143,18 @@ impl Engine {
     }
 
     fn unkept(&self, cache: &mut Cache, piece: &[u8], limit: u64) -> u64 {
-        if piece.len() > SMALL {
+        let len = piece.len();
+        if len > SMALL {
             return long::count(&self.vocabulary, cache, piece, limit);
         }
         let mut buffer = [0; SMALL + PADDING];
-        buffer[..piece.len()].copy_from_slice(piece);
-        if self.vocabulary.rank(&buffer, 0, piece.len()) != NONE {
-            return 1;
+        buffer[..len].copy_from_slice(piece);
+        if self.vocabulary.rank(&buffer, 0, len) != NONE {
+            1
+        } else if len <= 32 {
+            Small::<4>::merge(&self.vocabulary, &buffer, len).count() as u64
+        } else {
+            Small::<{ SMALL / 8 }>::merge(&self.vocabulary, &buffer, len).count() as u64
         }
-        Small::merge(&self.vocabulary, &buffer, piece.len()).count() as u64
     }
 }

@@ -92,7 +92,6 @@ fn merge(vocabulary: &Vocabulary, cache: &mut Cache, window: &[u8], borders: &mu
     let mut buffer = [0; SMALL + PADDING];
     buffer[..window.len()].copy_from_slice(window);
     borders.clear();
-    borders.extend(
-        Small::merge(vocabulary, &buffer, window.len()).starts().iter().map(|&start| u32::from(start)),
-    );
+    borders.push(0);
+    borders.extend(Small::<{ SMALL / 8 }>::merge(vocabulary, &buffer, window.len()).borders());
 }

@@ -8,62 +8,100 @@ use std::collections::BinaryHeap;
 
 use super::vocabulary::{NONE, PADDING, Vocabulary};
 
-/// Pieces of up to this many bytes are merged in arrays on the stack.
+/// Bytes of a group, whose least join is kept.
+const GROUP: usize = 8;
+/// Longest piece that [`Small`] merges in `GROUPS` groups of joins.
 pub(super) const SMALL: usize = 128;
 
-/// Borders of the tokens of a piece.
-pub(super) struct Small {
-    /// Where each part starts, and the end behind the last.
-    starts: [u8; SMALL + 1],
+/// A join as one number: its rank, and above which part it stands in the lowest bits. The least one is next.
+const PLACE: u32 = 7;
+/// No join. Ranks stay below, as signed numbers.
+const NO_JOIN: i32 = i32::MAX;
+
+/// Merges a piece of up to `8 * GROUPS` bytes, at most [`SMALL`], on the stack.
+pub(super) struct Small<const GROUPS: usize> {
+    /// By start of a part: its join with the next.
+    joins: [[i32; GROUP]; GROUPS],
+    /// By start of a part: its end.
+    ends: [[u8; GROUP]; GROUPS],
     parts: usize,
 }
 
-impl Small {
-    /// Merges `buffer[..len]`, of 1 to [`SMALL`] bytes with padding behind.
+impl<const GROUPS: usize> Small<GROUPS> {
+    /// Merges `buffer[..len]`, of at least one byte, with padding behind.
     #[inline]
     pub(super) fn merge(vocabulary: &Vocabulary, buffer: &[u8], len: usize) -> Self {
-        let mut starts = [0u8; SMALL + 1];
-        let mut ranks = [NONE; SMALL];
-        for (at, start) in starts[..=len].iter_mut().enumerate() {
-            *start = at as u8;
-        }
-        let (mut least, mut place) = (NONE, 0);
-        for (at, rank) in ranks[..len - 1].iter_mut().enumerate() {
-            *rank = vocabulary.rank(buffer, at, at + 2);
-            if *rank < least {
-                (least, place) = (*rank, at);
-            }
-        }
-        let mut parts = len;
-        while least != NONE {
-            // The parts at `place` and behind it become one.
-            starts.copy_within(place + 2..=parts, place + 1);
-            ranks.copy_within(place + 1..parts - 1, place);
-            parts -= 1;
-            let join = |at: usize| vocabulary.rank(buffer, starts[at] as usize, starts[at + 2] as usize);
-            if place + 1 < parts {
-                ranks[place] = join(place);
-            }
-            if place > 0 {
-                ranks[place - 1] = join(place - 1);
-            }
-            least = NONE;
-            for (at, &rank) in ranks[..parts - 1].iter().enumerate() {
-                if rank < least {
-                    (least, place) = (rank, at);
+        let mut new = Self { joins: [[NO_JOIN; GROUP]; GROUPS], ends: [[0; GROUP]; GROUPS], parts: len };
+        let mut before = [[0u8; GROUP]; GROUPS];
+        let mut least = [NO_JOIN; GROUPS];
+        let join = |start: usize, end: usize| {
+            let rank = vocabulary.rank(buffer, start, end);
+            if rank == NONE { NO_JOIN } else { (rank << PLACE | start as u32) as i32 }
+        };
+        {
+            let (joins, ends) = (new.joins.as_flattened_mut(), new.ends.as_flattened_mut());
+            let before = before.as_flattened_mut();
+            for at in 0..len {
+                ends[at] = at as u8 + 1;
+                before[at] = (at as u8).wrapping_sub(1);
+                if at + 1 < len {
+                    joins[at] = join(at, at + 2);
                 }
             }
         }
-        Self { starts, parts }
+        for (least, group) in least.iter_mut().zip(&new.joins) {
+            *least = smallest(group);
+        }
+        loop {
+            let next = smallest(&least);
+            if next == NO_JOIN {
+                return new;
+            }
+            let (joins, ends) = (new.joins.as_flattened_mut(), new.ends.as_flattened_mut());
+            let before = before.as_flattened_mut();
+            // The part at `at` takes in the next one.
+            let at = next as usize & (SMALL - 1);
+            let taken = ends[at] as usize;
+            let end = ends[taken];
+            ends[at] = end;
+            new.parts -= 1;
+            joins[taken] = NO_JOIN;
+            joins[at] = match ends.get(end as usize) {
+                Some(&further) if (end as usize) < len => {
+                    before[end as usize] = at as u8;
+                    join(at, further as usize)
+                }
+                _ => NO_JOIN,
+            };
+            let ahead = before[at] as usize;
+            if at > 0 {
+                joins[ahead] = join(ahead, end as usize);
+                least[ahead / GROUP] = smallest(&new.joins[ahead / GROUP]);
+            }
+            least[taken / GROUP] = smallest(&new.joins[taken / GROUP]);
+            least[at / GROUP] = smallest(&new.joins[at / GROUP]);
+        }
     }
 
     pub(super) fn count(&self) -> usize {
         self.parts
     }
 
-    pub(super) fn starts(&self) -> &[u8] {
-        &self.starts[..=self.parts]
+    /// Where the parts end.
+    pub(super) fn borders(&self) -> impl Iterator<Item = u32> {
+        let ends = self.ends.as_flattened();
+        let mut at = 0;
+        (0..self.parts).map(move |_| {
+            at = ends[at] as usize;
+            at as u32
+        })
     }
+}
+
+/// The least of a few numbers, without a branch.
+#[inline]
+fn smallest<const N: usize>(numbers: &[i32; N]) -> i32 {
+    numbers.iter().fold(NO_JOIN, |least, &number| least.min(number))
 }
 
 /// Merges longer pieces, with memory that is kept from one to the next.

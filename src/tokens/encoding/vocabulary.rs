@@ -33,23 +33,23 @@ pub(super) struct Vocabulary {
 
 /// Open addressing with linear probing, at most half full.
 struct Table<K> {
-    keys: Vec<K>,
-    ranks: Vec<u32>,
+    /// Side by side, so that a yes costs one look.
+    slots: Vec<(K, u32)>,
     shift: u32,
 }
 
 impl<K: Copy + Default + PartialEq> Table<K> {
     fn for_entries(entries: usize) -> Self {
         let slots = (entries.max(1) * 2).next_power_of_two();
-        Self { keys: vec![K::default(); slots], ranks: vec![NONE; slots], shift: 64 - slots.trailing_zeros() }
+        Self { slots: vec![(K::default(), NONE); slots], shift: 64 - slots.trailing_zeros() }
     }
 
     fn insert(&mut self, hash: u64, key: K, rank: u32) {
         let mut slot = (hash >> self.shift) as usize;
-        while self.ranks[slot] != NONE {
-            slot = (slot + 1) & (self.keys.len() - 1);
+        while self.slots[slot].1 != NONE {
+            slot = (slot + 1) & (self.slots.len() - 1);
         }
-        (self.keys[slot], self.ranks[slot]) = (key, rank);
+        self.slots[slot] = (key, rank);
     }
 
     /// Rank by key. No key that is asked for is the default, which marks an empty slot.
@@ -57,14 +57,14 @@ impl<K: Copy + Default + PartialEq> Table<K> {
     fn get(&self, hash: u64, same: impl Fn(K) -> bool) -> u32 {
         let mut slot = (hash >> self.shift) as usize;
         loop {
-            let key = self.keys[slot];
+            let (key, rank) = self.slots[slot];
             if same(key) {
-                return self.ranks[slot];
+                return rank;
             }
             if key == K::default() {
                 return NONE;
             }
-            slot = (slot + 1) & (self.keys.len() - 1);
+            slot = (slot + 1) & (self.slots.len() - 1);
         }
     }
 }
@@ -208,14 +208,14 @@ impl Vocabulary {
         let table = &self.middle;
         let mut slot = (hash >> table.shift) as usize;
         loop {
-            let rank = table.ranks[slot];
-            if table.keys[slot] == key && rank >> LENGTH == len as u32 {
+            let (known, rank) = table.slots[slot];
+            if known == key && rank >> LENGTH == len as u32 {
                 return rank & ((1 << LENGTH) - 1);
             }
             if rank == NONE {
                 return NONE;
             }
-            slot = (slot + 1) & (table.keys.len() - 1);
+            slot = (slot + 1) & (table.slots.len() - 1);
         }
     }
 

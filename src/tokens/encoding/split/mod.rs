@@ -33,7 +33,10 @@ fn load(text: &[u8], at: usize) -> u64 {
 #[cold]
 fn load_last(text: &[u8], at: usize) -> u64 {
     let rest = text.get(at..).unwrap_or_default();
-    rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
+    match text.last_chunk::<8>() {
+        Some(chunk) if !rest.is_empty() => u64::from_le_bytes(*chunk) >> (8 * (8 - rest.len())),
+        _ => rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
+    }
 }
 
 /// The high bit of each byte that is an ASCII letter.

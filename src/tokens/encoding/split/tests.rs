@@ -1,10 +1,10 @@
 use super::*;
 
 fn pieces<P: Pattern>(text: &str) -> Vec<&str> {
-    let classes = Classes::new().unwrap();
+    let classes = Classes::get().unwrap();
     let (mut at, mut out) = (0, Vec::new());
     while at < text.len() {
-        let end = P::end(&classes, text.as_bytes(), at);
+        let end = P::end(classes, text.as_bytes(), at);
         out.push(&text[at..end]);
         at = end;
     }
