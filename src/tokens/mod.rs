@@ -76,7 +76,7 @@ mod tally;
 mod tools;
 
 pub use self::counter::Counter;
-pub use self::encoding::{Encoding, Family, ModelEncoding, TextClass};
+pub use self::encoding::{Encoding, Family, Keep, ModelEncoding, TextClass, Until};
 use crate::call::Call;
 
 /// Tokens of a request: the likely figure, the safe one, and how sure both are.

@@ -69,6 +69,46 @@ impl Engine {
         total
     }
 
+    /// Where the token number `tokens` of `text` ends, on a character border or behind it; the length if there are
+    /// no more.
+    pub(super) fn place(&self, text: &str, tokens: u64) -> Option<usize> {
+        cache::with(self.split as usize, |cache| match self.split {
+            Split::O200k => self.place_by::<O200k>(cache, text.as_bytes(), tokens),
+            Split::Cl100k => self.place_by::<Cl100k>(cache, text.as_bytes(), tokens),
+        })
+    }
+
+    fn place_by<P: Pattern>(&self, cache: &mut Cache, text: &[u8], tokens: u64) -> usize {
+        let (mut left, mut at) = (tokens, 0);
+        while at < text.len() {
+            let end = P::end(self.classes, text, at);
+            let count = self.piece(cache, text, at, end, left);
+            if count > left {
+                return at + self.place_in(cache, &text[at..end], left);
+            }
+            (left, at) = (left - count, end);
+        }
+        at
+    }
+
+    /// The same in a piece of more tokens.
+    fn place_in(&self, cache: &mut Cache, piece: &[u8], tokens: u64) -> usize {
+        let (mut left, mut place) = (tokens, 0);
+        long::walk(&self.vocabulary, cache, piece, |at, ends| {
+            match usize::try_from(left).ok().filter(|&left| left < ends.len()) {
+                Some(0) => {}
+                Some(left) => place = at + ends[left - 1] as usize,
+                None => {
+                    place = ends.last().map_or(place, |&end| at + end as usize);
+                    left -= ends.len() as u64;
+                    return left > 0;
+                }
+            }
+            false
+        });
+        place
+    }
+
     /// Tokens of the piece `text[at..end]`.
     #[inline]
     fn piece(&self, cache: &mut Cache, text: &[u8], at: usize, end: usize, limit: u64) -> u64 {

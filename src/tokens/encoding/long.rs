@@ -11,7 +11,9 @@ use super::merge::{SMALL, Small};
 use super::vocabulary::{PADDING, Vocabulary};
 
 /// Bytes of the first window. Larger ones cost more for each byte, smaller ones agree less often.
-const WINDOW: usize = 64;
+const WINDOW: usize = 128;
+/// The last of so many parts of a window is unsure.
+const TAIL: usize = 8;
 /// Borders to hand over at that are tried before the window grows.
 const TRIES: usize = 3;
 /// Windows that agree before the window shrinks again.
@@ -22,26 +24,26 @@ const KEPT: usize = 1 << 16;
 /// Tokens of `piece`, or more than `limit` if there are more.
 pub(super) fn count(vocabulary: &Vocabulary, cache: &mut Cache, piece: &[u8], limit: u64) -> u64 {
     let mut total = 0;
-    walk(vocabulary, cache, piece, |tokens, _| {
-        total += tokens;
+    walk(vocabulary, cache, piece, |_, ends| {
+        total += ends.len() as u64;
         total <= limit
     });
     total
 }
 
-/// Tells `seen` how many tokens there are up to a border, again and again until the piece ends or it says no.
+/// Tells `seen` where tokens end, some at a time: a place, and ends from there on; until it says no.
 pub(super) fn walk(
     vocabulary: &Vocabulary,
     cache: &mut Cache,
     piece: &[u8],
-    mut seen: impl FnMut(u64, usize) -> bool,
+    mut seen: impl FnMut(usize, &[u32]) -> bool,
 ) {
     let [mut here, mut next] = std::mem::take(&mut cache.borders);
     let (mut at, mut size, mut agreed) = (0, WINDOW, 0);
     merge(vocabulary, cache, window(piece, at, size), &mut here);
     'windows: while at + size < piece.len() {
         // The last tokens of a window are unsure; the first of those is where the next one starts.
-        let sure = here.partition_point(|&border| border as usize <= size - size / 4) - 1;
+        let sure = here.partition_point(|&border| border as usize <= size - size / TAIL) - 1;
         for token in (1..=sure.min(here.len() - 2)).rev().take(TRIES) {
             let (border, after) = (here[token] as usize, (here[token + 1] - here[token]));
             let (old, new) = (window(piece, at, size), window(piece, at + border, size));
@@ -54,10 +56,10 @@ pub(super) fn walk(
             if next.get(1) != Some(&after) {
                 continue;
             }
-            at += border;
-            if !seen(token as u64, at) {
+            if !seen(at, &here[1..=token]) {
                 break 'windows;
             }
+            at += border;
             agreed += 1;
             if agreed > PATIENCE && size > WINDOW && !same {
                 (agreed, size) = (0, size / 2);
@@ -69,8 +71,8 @@ pub(super) fn walk(
         (agreed, size) = (0, size * 2);
         merge(vocabulary, cache, window(piece, at, size), &mut here);
     }
-    if at + size >= piece.len() {
-        seen(here.len() as u64 - 1, piece.len());
+    if size >= piece.len() - at {
+        seen(at, &here[1..]);
     }
     cache.merge.shrink(KEPT);
     for borders in [&mut here, &mut next] {
