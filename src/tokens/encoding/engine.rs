@@ -13,7 +13,7 @@ use super::cut::{Joins, is_wide};
 use super::long;
 use super::merge::{SMALL, Small};
 use super::split::{Cl100k, O200k, Pattern};
-use super::vocabulary::{NONE, PADDING, Vocabulary};
+use super::vocabulary::{PADDING, Tokens, Vocabulary};
 
 /// The tables of one encoding.
 pub(super) struct Engine {
@@ -43,12 +43,16 @@ impl Engine {
     }
 
     fn new(split: Split) -> Option<Self> {
+        let classes = Classes::get()?;
         let core = match split {
             Split::O200k => tiktoken_rs::o200k_base(),
             Split::Cl100k => tiktoken_rs::cl100k_base(),
         };
-        let (vocabulary, tokens) = Vocabulary::read(&core.ok()?)?;
-        Some(Self { classes: Classes::get()?, vocabulary, joins: Joins::of(&tokens), split })
+        let core = core.ok()?;
+        let tokens = Tokens::read(&core)?;
+        // Its maps are three times as large as ours; nothing small of ours may stand in the way of their memory.
+        drop(core);
+        Some(Self { classes, vocabulary: Vocabulary::of(&tokens), joins: Joins::of(&tokens), split })
     }
 
     /// Tokens of `text` as ordinary text, or more than `limit` if there are more.
@@ -132,10 +136,10 @@ impl Engine {
         let part = if is_wide(piece) { self.joins.part(text, at, end) } else { end };
         let count = if part < end {
             self.parts(cache, text, at, end, part, u64::MAX)
-        } else if self.vocabulary.rank(&buffer, 0, piece.len()) != NONE {
+        } else if self.vocabulary.contains(&buffer, piece.len()) {
             1
         } else {
-            Small::<2>::merge(&self.vocabulary, &buffer, piece.len()).count() as u64
+            Small::<16>::merge(&self.vocabulary, &buffer, piece.len()).count() as u64
         };
         cache.keep_short(short, count);
         count
@@ -189,12 +193,12 @@ impl Engine {
         }
         let mut buffer = [0; SMALL + PADDING];
         buffer[..len].copy_from_slice(piece);
-        if self.vocabulary.rank(&buffer, 0, len) != NONE {
+        if self.vocabulary.contains(&buffer, len) {
             1
         } else if len <= 32 {
-            Small::<4>::merge(&self.vocabulary, &buffer, len).count() as u64
+            Small::<32>::merge(&self.vocabulary, &buffer, len).count() as u64
         } else {
-            Small::<{ SMALL / 8 }>::merge(&self.vocabulary, &buffer, len).count() as u64
+            Small::<SMALL>::merge(&self.vocabulary, &buffer, len).count() as u64
         }
     }
 }

@@ -95,5 +95,5 @@ fn merge(vocabulary: &Vocabulary, cache: &mut Cache, window: &[u8], borders: &mu
     buffer[..window.len()].copy_from_slice(window);
     borders.clear();
     borders.push(0);
-    borders.extend(Small::<{ SMALL / 8 }>::merge(vocabulary, &buffer, window.len()).borders());
+    borders.extend(Small::<SMALL>::merge(vocabulary, &buffer, window.len()).borders());
 }

@@ -8,78 +8,62 @@ use std::collections::BinaryHeap;
 
 use super::vocabulary::{NONE, PADDING, Vocabulary};
 
-/// Bytes of a group, whose least join is kept.
-const GROUP: usize = 8;
-/// Longest piece that [`Small`] merges in `GROUPS` groups of joins.
+/// Longest piece that [`Small`] merges.
 pub(super) const SMALL: usize = 128;
 
-/// A join as one number: its rank, and above which part it stands in the lowest bits. The least one is next.
+/// A join as one number: its rank above the [`PLACE`] bits of where its left part starts. The least one is next.
 const PLACE: u32 = 7;
-/// No join. Ranks stay below, as signed numbers.
+/// No join; above all of them.
 const NO_JOIN: i32 = i32::MAX;
 
-/// Merges a piece of up to `8 * GROUPS` bytes, at most [`SMALL`], on the stack.
-pub(super) struct Small<const GROUPS: usize> {
-    /// By start of a part: its join with the next.
-    joins: [[i32; GROUP]; GROUPS],
+/// Merges a piece of up to `LEAVES` bytes, a power of two and at most [`SMALL`], on the stack.
+pub(super) struct Small<const LEAVES: usize> {
     /// By start of a part: its end.
-    ends: [[u8; GROUP]; GROUPS],
+    ends: [u8; LEAVES],
     parts: usize,
 }
 
-impl<const GROUPS: usize> Small<GROUPS> {
+impl<const LEAVES: usize> Small<LEAVES> {
     /// Merges `buffer[..len]`, of at least one byte, with padding behind.
     #[inline]
     pub(super) fn merge(vocabulary: &Vocabulary, buffer: &[u8], len: usize) -> Self {
-        let mut new = Self { joins: [[NO_JOIN; GROUP]; GROUPS], ends: [[0; GROUP]; GROUPS], parts: len };
-        let mut before = [[0u8; GROUP]; GROUPS];
-        let mut least = [NO_JOIN; GROUPS];
-        let join = |start: usize, end: usize| {
-            let rank = vocabulary.rank(buffer, start, end);
+        let mut ends = [0u8; LEAVES];
+        let mut before = [0u8; LEAVES];
+        let mut joins = Tree::<LEAVES>::new();
+        let number = |rank: u32, start: usize| {
             if rank == NONE { NO_JOIN } else { (rank << PLACE | start as u32) as i32 }
         };
-        {
-            let (joins, ends) = (new.joins.as_flattened_mut(), new.ends.as_flattened_mut());
-            let before = before.as_flattened_mut();
-            for at in 0..len {
-                ends[at] = at as u8 + 1;
-                before[at] = (at as u8).wrapping_sub(1);
-                if at + 1 < len {
-                    joins[at] = join(at, at + 2);
-                }
-            }
+        for at in 0..len {
+            ends[at] = at as u8 + 1;
+            before[at] = (at as u8).wrapping_sub(1);
         }
-        for (least, group) in least.iter_mut().zip(&new.joins) {
-            *least = smallest(group);
+        for at in 0..len - 1 {
+            *joins.leaf(at) = number(vocabulary.pair(buffer[at], buffer[at + 1]), at);
         }
+        joins.grow();
+        let mut parts = len;
         loop {
-            let next = smallest(&least);
+            let next = joins.least();
             if next == NO_JOIN {
-                return new;
+                return Self { ends, parts };
             }
-            let (joins, ends) = (new.joins.as_flattened_mut(), new.ends.as_flattened_mut());
-            let before = before.as_flattened_mut();
             // The part at `at` takes in the next one.
             let at = next as usize & (SMALL - 1);
             let taken = ends[at] as usize;
-            let end = ends[taken];
-            ends[at] = end;
-            new.parts -= 1;
-            joins[taken] = NO_JOIN;
-            joins[at] = match ends.get(end as usize) {
-                Some(&further) if (end as usize) < len => {
-                    before[end as usize] = at as u8;
-                    join(at, further as usize)
-                }
-                _ => NO_JOIN,
-            };
-            let ahead = before[at] as usize;
-            if at > 0 {
-                joins[ahead] = join(ahead, end as usize);
-                least[ahead / GROUP] = smallest(&new.joins[ahead / GROUP]);
+            let end = ends[taken] as usize;
+            ends[at] = end as u8;
+            parts -= 1;
+            joins.set(taken, NO_JOIN);
+            let mut join = NO_JOIN;
+            if end < len {
+                before[end] = at as u8;
+                join = number(vocabulary.join(buffer, at, ends[end] as usize), at);
             }
-            least[taken / GROUP] = smallest(&new.joins[taken / GROUP]);
-            least[at / GROUP] = smallest(&new.joins[at / GROUP]);
+            joins.set(at, join);
+            if at > 0 {
+                let ahead = before[at] as usize;
+                joins.set(ahead, number(vocabulary.join(buffer, ahead, end), ahead));
+            }
         }
     }
 
@@ -89,19 +73,56 @@ impl<const GROUPS: usize> Small<GROUPS> {
 
     /// Where the parts end.
     pub(super) fn borders(&self) -> impl Iterator<Item = u32> {
-        let ends = self.ends.as_flattened();
         let mut at = 0;
         (0..self.parts).map(move |_| {
-            at = ends[at] as usize;
+            at = self.ends[at] as usize;
             at as u32
         })
     }
 }
 
-/// The least of a few numbers, without a branch.
-#[inline]
-fn smallest<const N: usize>(numbers: &[i32; N]) -> i32 {
-    numbers.iter().fold(NO_JOIN, |least, &number| least.min(number))
+/// Numbers, and at each node above two of them the lesser.
+///
+/// A number that changes is compared on its way up with one neighbour at each level, without a branch.
+struct Tree<const LEAVES: usize> {
+    /// By node from 1 on: its two children, which are nodes or, from `LEAVES / 2` on, leaves.
+    nodes: [[i32; 2]; LEAVES],
+}
+
+impl<const LEAVES: usize> Tree<LEAVES> {
+    fn new() -> Self {
+        Self { nodes: [[NO_JOIN; 2]; LEAVES] }
+    }
+
+    fn leaf(&mut self, at: usize) -> &mut i32 {
+        &mut self.nodes[(LEAVES + at) / 2][at % 2]
+    }
+
+    /// Makes all nodes after their leaves.
+    fn grow(&mut self) {
+        for node in (2..LEAVES).rev() {
+            let [left, right] = self.nodes[node];
+            self.nodes[node / 2][node % 2] = left.min(right);
+        }
+    }
+
+    #[inline]
+    fn set(&mut self, at: usize, number: i32) {
+        let (mut node, mut number) = (LEAVES + at, number);
+        while node > 1 {
+            let side = node % 2;
+            let children = &mut self.nodes[node / 2 % LEAVES];
+            children[side] = number;
+            number = number.min(children[1 - side]);
+            node /= 2;
+        }
+    }
+
+    #[inline]
+    fn least(&self) -> i32 {
+        let [left, right] = self.nodes[1];
+        left.min(right)
+    }
 }
 
 /// Merges longer pieces, with memory that is kept from one to the next.
@@ -130,9 +151,9 @@ impl Large {
         self.before.clear();
         self.before.extend((0..len as u32).map(|at| at.wrapping_sub(1)));
         self.ranks.clear();
-        self.ranks.extend(
-            (0..len).map(|at| if at + 1 < len { vocabulary.rank(&self.buffer, at, at + 2) } else { NONE }),
-        );
+        self.ranks.extend((0..len).map(|at| {
+            if at + 1 < len { vocabulary.pair(self.buffer[at], self.buffer[at + 1]) } else { NONE }
+        }));
         let mut joins = std::mem::take(&mut self.heap).into_vec();
         joins.clear();
         joins.extend(
@@ -172,7 +193,7 @@ impl Large {
     fn rank_join(&mut self, vocabulary: &Vocabulary, at: usize, len: usize) {
         let next = self.ends[at] as usize;
         self.ranks[at] =
-            if next < len { vocabulary.rank(&self.buffer, at, self.ends[next] as usize) } else { NONE };
+            if next < len { vocabulary.join(&self.buffer, at, self.ends[next] as usize) } else { NONE };
         if self.ranks[at] != NONE {
             self.heap.push(Reverse(u64::from(self.ranks[at]) << 32 | at as u64));
         }

@@ -6,6 +6,8 @@
 
 use tiktoken_rs::CoreBPE;
 
+/// Bits of a rank, at most. A middle token's length stands above them.
+pub(super) const RANK: u32 = 24;
 /// No such token.
 pub(super) const NONE: u32 = u32::MAX;
 /// No token of any of these encodings is longer.
@@ -69,12 +71,16 @@ impl<K: Copy + Default + PartialEq> Table<K> {
     }
 }
 
-/// A token's bytes as a key.
+/// The bytes of a token other than a pair, as a key.
 enum Key {
-    Pair(usize),
     Short(u64),
     Middle(u64, u64),
     Long(u64),
+}
+
+#[inline]
+fn pair(first: u8, second: u8) -> usize {
+    usize::from(first) | usize::from(second) << 8
 }
 
 #[inline]
@@ -90,7 +96,6 @@ impl Key {
     #[inline]
     fn of(buffer: &[u8], start: usize, end: usize) -> Self {
         match end - start {
-            2 => Self::Pair(usize::from(buffer[start]) | usize::from(buffer[start + 1]) << 8),
             // The length keeps a zero byte apart from no byte.
             len @ ..8 => Self::Short(word(buffer, start) & ((1 << (8 * len)) - 1) | (len as u64) << 56),
             8..=16 => Self::Middle(word(buffer, start), word(buffer, end - 8)),
@@ -109,7 +114,6 @@ impl Key {
     #[inline]
     fn hash(&self, len: usize) -> u64 {
         match *self {
-            Self::Pair(pair) => (pair as u64).wrapping_mul(MULTIPLIER),
             Self::Short(key) => key.wrapping_mul(MULTIPLIER),
             Self::Middle(first, last) => {
                 let mixed = (first ^ (len as u64)).wrapping_mul(MULTIPLIER) ^ last;
@@ -121,17 +125,8 @@ impl Key {
 }
 
 impl Vocabulary {
-    /// Reads all tokens out. `None` if there are none, or one is longer than [`LONGEST`].
-    pub(super) fn read(core: &CoreBPE) -> Option<(Self, Tokens)> {
-        let mut tokens = Tokens { bytes: Vec::with_capacity(2 << 20), ends: Vec::with_capacity(200_000) };
-        // Ranks are without a gap; special tokens come after one.
-        while let Ok(token) = core.decode_bytes(&[tokens.ends.len() as u32]) {
-            if token.len() > LONGEST {
-                return None;
-            }
-            tokens.bytes.extend_from_slice(&token);
-            tokens.ends.push(tokens.bytes.len() as u32);
-        }
+    /// The tables of these tokens.
+    pub(super) fn of(tokens: &Tokens) -> Self {
         let mut lengths = [0; 4];
         for token in tokens.iter() {
             lengths[match token.len() {
@@ -140,9 +135,6 @@ impl Vocabulary {
                 8..=16 => 2,
                 _ => 3,
             }] += 1;
-        }
-        if tokens.ends.len() < 256 {
-            return None;
         }
         let mut new = Self {
             pairs: vec![NONE; 1 << 16],
@@ -157,18 +149,19 @@ impl Vocabulary {
             buffer[..token.len()].copy_from_slice(token);
             new.insert(&buffer, token.len(), rank as u32);
         }
-        Some((new, tokens))
+        new
     }
 
     fn insert(&mut self, buffer: &[u8], len: usize, rank: u32) {
+        if len == 2 {
+            self.pairs[pair(buffer[0], buffer[1])] = rank;
+            return;
+        }
         let key = Key::of(buffer, 0, len);
         let hash = key.hash(len);
         match key {
-            Key::Pair(pair) => return self.pairs[pair] = rank,
             Key::Short(key) => self.short.insert(hash, key, rank),
-            Key::Middle(first, last) => {
-                self.middle.insert(hash, (first, last), rank | (len as u32) << LENGTH)
-            }
+            Key::Middle(first, last) => self.middle.insert(hash, (first, last), rank | (len as u32) << RANK),
             Key::Long(_) => {
                 self.long.insert(hash, (self.bytes.len() as u32 + 1, len as u32), rank);
                 self.bytes.extend_from_slice(&buffer[..len]);
@@ -178,24 +171,34 @@ impl Vocabulary {
         self.filter[(bit / 64) as usize] |= 1 << (bit % 64);
     }
 
-    /// Rank of `buffer[start..end]`, of at least one byte, with [`PADDING`] bytes of anything behind; or [`NONE`].
+    /// Rank of the token of these two bytes, or [`NONE`].
     #[inline]
-    pub(super) fn rank(&self, buffer: &[u8], start: usize, end: usize) -> u32 {
+    pub(super) fn pair(&self, first: u8, second: u8) -> u32 {
+        self.pairs[pair(first, second)]
+    }
+
+    /// True if `buffer[..len]`, of at least one byte with [`PADDING`] bytes of anything behind, is a token.
+    #[inline]
+    pub(super) fn contains(&self, buffer: &[u8], len: usize) -> bool {
+        let rank = if len == 2 { self.pair(buffer[0], buffer[1]) } else { self.join(buffer, 0, len) };
+        rank != NONE
+    }
+
+    /// Rank of `buffer[start..end]`, of one byte or three and more, with [`PADDING`] bytes of anything behind; or
+    /// [`NONE`].
+    #[inline]
+    pub(super) fn join(&self, buffer: &[u8], start: usize, end: usize) -> u32 {
         let len = end - start;
         if len > LONGEST {
             return NONE;
         }
         let key = Key::of(buffer, start, end);
-        if let Key::Pair(pair) = key {
-            return self.pairs[pair];
-        }
         let hash = key.hash(len);
         let bit = hash >> (64 - FILTER);
         if self.filter[(bit / 64) as usize] >> (bit % 64) & 1 == 0 {
             return NONE;
         }
         match key {
-            Key::Pair(_) => NONE,
             Key::Short(key) => self.short.get(hash, |known| known == key),
             Key::Middle(first, last) => self.middle(hash, (first, last), len),
             Key::Long(_) => self.long(hash, &buffer[start..end]),
@@ -209,8 +212,8 @@ impl Vocabulary {
         let mut slot = (hash >> table.shift) as usize;
         loop {
             let (known, rank) = table.slots[slot];
-            if known == key && rank >> LENGTH == len as u32 {
-                return rank & ((1 << LENGTH) - 1);
+            if known == key && rank >> RANK == len as u32 {
+                return rank & ((1 << RANK) - 1);
             }
             if rank == NONE {
                 return NONE;
@@ -228,9 +231,6 @@ impl Vocabulary {
     }
 }
 
-/// Where a middle token's length stands above its rank.
-const LENGTH: u32 = 24;
-
 /// All tokens by rank, while the tables are made.
 pub(super) struct Tokens {
     bytes: Vec<u8>,
@@ -238,6 +238,20 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
+    /// Reads all tokens out. `None` if they are not what they should be: at least every byte, none too long.
+    pub(super) fn read(core: &CoreBPE) -> Option<Self> {
+        let mut new = Self { bytes: Vec::with_capacity(2 << 20), ends: Vec::with_capacity(200_000) };
+        // Ranks are without a gap; special tokens come after one.
+        while let Ok(token) = core.decode_bytes(&[u32::try_from(new.ends.len()).ok()?]) {
+            if token.is_empty() || token.len() > LONGEST {
+                return None;
+            }
+            new.bytes.extend_from_slice(&token);
+            new.ends.push(u32::try_from(new.bytes.len()).ok()?);
+        }
+        (new.ends.len() >= 256 && new.ends.len() < 1 << RANK).then_some(new)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, &end)| &self.bytes[start as usize..end as usize])
