@@ -202,3 +202,31 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What counting in parts rests on: a piece that is a token counts one, and so does it inside a longer piece.
+    #[test]
+    fn every_token_is_what_merging_its_bytes_gives() {
+        for (encoding, core) in [
+            (Encoding::O200kBase, tiktoken_rs::o200k_base_singleton()),
+            (Encoding::Cl100kBase, tiktoken_rs::cl100k_base_singleton()),
+        ] {
+            let engine = Engine::of(encoding).unwrap();
+            // All of them in a release build; in a debug build the long ones and a part of the others.
+            let part = if cfg!(debug_assertions) { 16 } else { 1 };
+            for (rank, token) in Tokens::read(core).unwrap().iter().enumerate() {
+                if token.len() < 32 && rank % part != 0 {
+                    continue;
+                }
+                let mut buffer = [0; SMALL + PADDING];
+                buffer[..token.len()].copy_from_slice(token);
+                assert!(engine.vocabulary.contains(&buffer, token.len()), "{encoding} {rank}");
+                let merged = Small::<SMALL>::merge(&engine.vocabulary, &buffer, token.len());
+                assert_eq!(merged.count(), 1, "{encoding} {rank}");
+            }
+        }
+    }
+}

@@ -206,3 +206,31 @@ impl Large {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tokens::encoding::vocabulary::Tokens;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn both_ways_of_merging_agree(piece in "([a-e ]{1,20}|[\\PC\u{4e00}-\u{4e20}]{1,10}|=*| *){1,6}") {
+            static VOCABULARY: std::sync::OnceLock<Vocabulary> = std::sync::OnceLock::new();
+            let vocabulary = VOCABULARY.get_or_init(|| {
+                Vocabulary::of(&Tokens::read(tiktoken_rs::cl100k_base_singleton()).unwrap())
+            });
+            let piece = &piece.as_bytes()[..piece.len().min(SMALL)];
+            prop_assume!(!piece.is_empty());
+            let mut buffer = [0; SMALL + PADDING];
+            buffer[..piece.len()].copy_from_slice(piece);
+            let small: Vec<u32> = Small::<SMALL>::merge(vocabulary, &buffer, piece.len()).borders().collect();
+            let mut borders = Vec::new();
+            Large::default().merge(vocabulary, piece, &mut borders);
+            prop_assert_eq!(&borders[1..], &small);
+        }
+    }
+}

@@ -157,6 +157,19 @@ impl Encoding {
         self.measure(" ");
     }
 
+    /// Has a thread of its own [`prepare`](Self::prepare) this encoding, once in a process, and does not wait for it.
+    ///
+    /// For whoever builds a service and will count in its first call. Where no thread can be had, the first count
+    /// makes the tables.
+    pub fn warm(self) {
+        static WARMED: [std::sync::Once; Encoding::ALL.len()] =
+            [const { std::sync::Once::new() }; Encoding::ALL.len()];
+        WARMED[self as usize].call_once(|| {
+            let thread = std::thread::Builder::new().name("thrifty-tables".to_owned());
+            drop(thread.spawn(move || self.prepare()));
+        });
+    }
+
     /// The encoding of a model, and how sure that is.
     ///
     /// # Example

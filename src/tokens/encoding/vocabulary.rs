@@ -71,13 +71,6 @@ impl<K: Copy + Default + PartialEq> Table<K> {
     }
 }
 
-/// The bytes of a token other than a pair, as a key.
-enum Key {
-    Short(u64),
-    Middle(u64, u64),
-    Long(u64),
-}
-
 #[inline]
 fn pair(first: u8, second: u8) -> usize {
     usize::from(first) | usize::from(second) << 8
@@ -91,37 +84,25 @@ fn word(buffer: &[u8], at: usize) -> u64 {
     }
 }
 
-impl Key {
-    /// Of `buffer[start..end]`, with [`PADDING`] bytes of anything behind.
-    #[inline]
-    fn of(buffer: &[u8], start: usize, end: usize) -> Self {
-        match end - start {
-            // The length keeps a zero byte apart from no byte.
-            len @ ..8 => Self::Short(word(buffer, start) & ((1 << (8 * len)) - 1) | (len as u64) << 56),
-            8..=16 => Self::Middle(word(buffer, start), word(buffer, end - 8)),
-            _ => Self::Long(Self::long(&buffer[start..end])),
-        }
-    }
+/// The key of 1 to 7 bytes. The length keeps a zero byte apart from no byte.
+#[inline]
+fn short(buffer: &[u8], start: usize, len: usize) -> u64 {
+    word(buffer, start) & ((1 << (8 * len)) - 1) | (len as u64) << 56
+}
 
-    #[cold]
-    fn long(bytes: &[u8]) -> u64 {
-        bytes.chunks(8).fold(bytes.len() as u64, |hash, chunk| {
-            let word = chunk.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
-            (hash ^ word).wrapping_mul(MULTIPLIER).rotate_left(29)
-        })
-    }
+/// Hash of 8 to 16 bytes, by the first and last eight.
+#[inline]
+fn middle((first, last): (u64, u64), len: usize) -> u64 {
+    let mixed = (first ^ (len as u64)).wrapping_mul(MULTIPLIER) ^ last;
+    (mixed ^ mixed >> 32).wrapping_mul(SECOND)
+}
 
-    #[inline]
-    fn hash(&self, len: usize) -> u64 {
-        match *self {
-            Self::Short(key) => key.wrapping_mul(MULTIPLIER),
-            Self::Middle(first, last) => {
-                let mixed = (first ^ (len as u64)).wrapping_mul(MULTIPLIER) ^ last;
-                (mixed ^ mixed >> 32).wrapping_mul(SECOND)
-            }
-            Self::Long(hash) => hash.wrapping_mul(SECOND),
-        }
-    }
+fn long(bytes: &[u8]) -> u64 {
+    let hash = bytes.chunks(8).fold(bytes.len() as u64, |hash, chunk| {
+        let word = chunk.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        (hash ^ word).wrapping_mul(MULTIPLIER).rotate_left(29)
+    });
+    hash.wrapping_mul(SECOND)
 }
 
 impl Vocabulary {
@@ -157,16 +138,26 @@ impl Vocabulary {
             self.pairs[pair(buffer[0], buffer[1])] = rank;
             return;
         }
-        let key = Key::of(buffer, 0, len);
-        let hash = key.hash(len);
-        match key {
-            Key::Short(key) => self.short.insert(hash, key, rank),
-            Key::Middle(first, last) => self.middle.insert(hash, (first, last), rank | (len as u32) << RANK),
-            Key::Long(_) => {
+        let hash = match len {
+            ..8 => {
+                let key = short(buffer, 0, len);
+                let hash = key.wrapping_mul(MULTIPLIER);
+                self.short.insert(hash, key, rank);
+                hash
+            }
+            8..=16 => {
+                let key = (word(buffer, 0), word(buffer, len - 8));
+                let hash = middle(key, len);
+                self.middle.insert(hash, key, rank | (len as u32) << RANK);
+                hash
+            }
+            _ => {
+                let hash = long(&buffer[..len]);
                 self.long.insert(hash, (self.bytes.len() as u32 + 1, len as u32), rank);
                 self.bytes.extend_from_slice(&buffer[..len]);
+                hash
             }
-        }
+        };
         let bit = hash >> (64 - FILTER);
         self.filter[(bit / 64) as usize] |= 1 << (bit % 64);
     }
@@ -186,23 +177,36 @@ impl Vocabulary {
 
     /// Rank of `buffer[start..end]`, of one byte or three and more, with [`PADDING`] bytes of anything behind; or
     /// [`NONE`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn join(&self, buffer: &[u8], start: usize, end: usize) -> u32 {
+        let len = end - start;
+        if len >= 8 {
+            return self.join_longer(buffer, start, end);
+        }
+        let key = short(buffer, start, len);
+        let hash = key.wrapping_mul(MULTIPLIER);
+        if self.may_hold(hash) { self.short.get(hash, |known| known == key) } else { NONE }
+    }
+
+    #[inline(never)]
+    fn join_longer(&self, buffer: &[u8], start: usize, end: usize) -> u32 {
         let len = end - start;
         if len > LONGEST {
             return NONE;
         }
-        let key = Key::of(buffer, start, end);
-        let hash = key.hash(len);
+        if len > 16 {
+            let hash = long(&buffer[start..end]);
+            return if self.may_hold(hash) { self.long(hash, &buffer[start..end]) } else { NONE };
+        }
+        let key = (word(buffer, start), word(buffer, end - 8));
+        let hash = middle(key, len);
+        if self.may_hold(hash) { self.middle(hash, key, len) } else { NONE }
+    }
+
+    #[inline]
+    fn may_hold(&self, hash: u64) -> bool {
         let bit = hash >> (64 - FILTER);
-        if self.filter[(bit / 64) as usize] >> (bit % 64) & 1 == 0 {
-            return NONE;
-        }
-        match key {
-            Key::Short(key) => self.short.get(hash, |known| known == key),
-            Key::Middle(first, last) => self.middle(hash, (first, last), len),
-            Key::Long(_) => self.long(hash, &buffer[start..end]),
-        }
+        self.filter[(bit / 64) as usize] >> (bit % 64) & 1 != 0
     }
 
     /// Two lengths may share first and last bytes.
