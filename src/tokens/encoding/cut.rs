@@ -100,10 +100,10 @@ fn code(text: &[u8], at: usize) -> (u32, usize) {
 /// The character at `at` and its length, if all of it is there.
 fn whole(token: &[u8], at: usize) -> Option<(u32, usize)> {
     let len = match token[at] {
-        ..0x80 => 1,
-        ..0xc0 => return None,
-        ..0xe0 => 2,
-        ..0xf0 => 3,
+        0..0x80 => 1,
+        0x80..0xc0 => return None,
+        0xc0..0xe0 => 2,
+        0xe0..0xf0 => 3,
         _ => 4,
     };
     let followed = token.get(at + 1..at + len)?.iter().all(|byte| byte & 0xc0 == 0x80);

@@ -216,8 +216,8 @@ impl Encoding {
         let (mut low, mut high) = (0, text.len());
         while low < high {
             let middle = (low + high).div_ceil(2);
-            let end = (middle..=high).find(|&at| text.is_char_boundary(at)).unwrap_or(high);
-            if self.count(&text[..end]) <= tokens {
+            let end = truncate::ceil(text, middle);
+            if end <= high && self.count(&text[..end]) <= tokens {
                 low = end;
             } else {
                 high = middle - 1;

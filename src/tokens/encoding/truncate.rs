@@ -71,6 +71,7 @@ fn ends(encoding: Encoding, text: &str, limit: u64, mark: &str) -> Option<String
     }
 }
 
+/// The last border of two characters up to `at`.
 fn floor(text: &str, at: usize) -> usize {
     let mut at = at.min(text.len());
     while !text.is_char_boundary(at) {
@@ -79,7 +80,8 @@ fn floor(text: &str, at: usize) -> usize {
     at
 }
 
-fn ceil(text: &str, at: usize) -> usize {
+/// The first border of two characters from `at` on.
+pub(super) fn ceil(text: &str, at: usize) -> usize {
     let mut at = at.min(text.len());
     while !text.is_char_boundary(at) {
         at += 1;

@@ -42,7 +42,7 @@ fn load_last(text: &[u8], at: usize) -> u64 {
 /// The high bit of each byte that is an ASCII letter.
 #[inline]
 const fn letters(word: u64) -> u64 {
-    let low = (word | 0x20 * ONES) & !HIGH;
+    let low = (word | (0x20 * ONES)) & !HIGH;
     let from_a = low + (0x80 - b'a' as u64) * ONES;
     let past_z = low + (0x7f - b'z' as u64) * ONES;
     from_a & !past_z & !word & HIGH

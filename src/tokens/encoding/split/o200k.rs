@@ -20,10 +20,10 @@ impl Pattern for O200k {
                 _ => end,
             };
         }
-        if (class | next) & LONGER != 0 {
-            if let Some(end) = word(classes, text, at) {
-                return end;
-            }
+        if (class | next) & LONGER != 0
+            && let Some(end) = word(classes, text, at)
+        {
+            return end;
         }
         no_word(classes, text, at)
     }
