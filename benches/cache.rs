@@ -2,6 +2,7 @@
 //!
 //! - `memory_hit/<body>`: a repeat through `Recall`; floor: blake3 of the body and two moka gets.
 //! - `miss_overhead`: what the whole default stack adds to a call that nobody asked before; floor: the inner service.
+//! - `replay/<reply>`: a repeat whose reply gets a fresh id; floor: the same with the stored bytes as they are.
 //! - `disk_hit`: an answer read from the file; floor: redb reading the same bytes.
 
 #![expect(clippy::unwrap_used, reason = "a bench may stop at the first surprise")]
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use thrifty::BoxError;
-use thrifty::cache::CacheLayer;
+use thrifty::cache::{CacheLayer, ReplayIdentity};
 use thrifty::call::{Call, Reply};
 use thrifty::stack::Stack;
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -19,7 +20,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 fn answer(bytes: usize) -> String {
     let text = "word ".repeat(bytes / 5);
     format!(
-        r#"{{"model":"gpt-5-mini-2025-08-07","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}}}"#
+        r#"{{"id":"chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT","object":"chat.completion","created":1795000000,"model":"gpt-5-mini-2025-08-07","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}}}"#
     )
 }
 
@@ -74,6 +75,34 @@ fn memory_hit(c: &mut Criterion) {
                 black_box((moka.get(key.as_bytes()), moka.get(key.as_bytes())))
             });
         });
+    }
+    group.finish();
+}
+
+fn replay(c: &mut Criterion) {
+    let runtime = runtime();
+    let mut group = c.benchmark_group("replay");
+    for kib in [1usize, 32, 256] {
+        for (name, identity) in [("floor", ReplayIdentity::Original), ("fresh", ReplayIdentity::Fresh)] {
+            let layer = CacheLayer::builder().replay_identity(identity).build().unwrap();
+            let client = layer.layer(provider(kib << 10));
+            let call = ask(1 << 10, 0);
+            runtime.block_on(async { client.clone().oneshot(call.clone()).await.unwrap() });
+            group.bench_function(BenchmarkId::new(name, format!("{kib}K")), |b| {
+                let mut client = client.clone();
+                b.iter_custom(|n| {
+                    runtime.block_on(async {
+                        let start = std::time::Instant::now();
+                        for _ in 0..n {
+                            black_box(
+                                client.ready().await.unwrap().call(black_box(call.clone())).await.unwrap(),
+                            );
+                        }
+                        start.elapsed()
+                    })
+                });
+            });
+        }
     }
     group.finish();
 }
@@ -165,5 +194,5 @@ fn one_flight(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, memory_hit, miss_overhead, disk_hit, one_flight);
+criterion_group!(benches, memory_hit, replay, miss_overhead, disk_hit, one_flight);
 criterion_main!(benches);

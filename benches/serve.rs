@@ -4,8 +4,9 @@
 //! - a hit: beside bare hyper with a moka cache keyed by blake3 of the body.
 //! - time to the first byte of a stream, and frames a second of a long one: beside the bare proxy.
 //!
-//! Each server is a process of its own; the floors are this program started again. Rounds alternate, and the best of
-//! each counts. CPU time is that of the server's process, where `/proc` tells it.
+//! Each server is a process of its own; the floors are this program started again, with the settings of hyper that
+//! `serve` has: both protocols, the same timers, pool and socket options. Rounds alternate, and the best of each
+//! counts. CPU time is that of the server's threads, where `/proc` tells it.
 
 #![expect(clippy::unwrap_used, reason = "a bench may stop at the first surprise")]
 
@@ -24,7 +25,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder as AnyVersion;
 use tokio::net::TcpListener;
 
 type Body = UnsyncBoxBody<Bytes, hyper::Error>;
@@ -66,9 +68,9 @@ where
                 let answer = answer(request);
                 async move { Ok::<_, Infallible>(answer.await) }
             });
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let mut server = AnyVersion::new(TokioExecutor::new());
+            server.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(120));
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
@@ -139,7 +141,12 @@ async fn kept(cache: moka::sync::Cache<[u8; 32], Bytes>, request: Request<Incomi
 fn client() -> Http {
     let mut http = HttpConnector::new();
     http.set_nodelay(true);
-    Client::builder(TokioExecutor::new()).build(http)
+    http.set_keepalive(Some(Duration::from_secs(60)));
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(60))
+        .build(http)
 }
 
 /// A server in a process of its own.
@@ -167,11 +174,14 @@ impl Server {
         Self::start(command, false)
     }
 
-    /// CPU time so far, in hundredths of a second as Linux counts it.
+    /// CPU time so far of all threads, in nanoseconds.
     fn cpu(&self) -> Option<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
-        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
-        Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()?;
+        let of = |thread: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            stat.split_ascii_whitespace().next()?.parse::<u64>().ok()
+        };
+        threads.map(|thread| of(thread.ok()?)).sum()
     }
 }
 
@@ -221,7 +231,7 @@ async fn round(
             spent += began.elapsed();
         }
     }
-    let cpu = before.zip(server.cpu()).map(|(before, after)| (after - before) * 10_000_000 / n);
+    let cpu = before.zip(server.cpu()).map(|(before, after)| (after - before) / n);
     (u64::try_from(spent.as_nanos()).unwrap() / n, cpu)
 }
 
@@ -237,26 +247,27 @@ async fn measure(n: u64) {
     /// Name, floor, calls, asked anew each time, frames of a stream, until the first byte only.
     type Path<'a> = (&'a str, &'a Server, u64, bool, Option<u64>, bool);
     let paths: [Path<'_>; 4] = [
-        ("pass on (1 KB in, 1 KB out)", &floor, n, true, None, false),
-        ("hit (1 KB in, 1 KB out)", &moka, n, false, None, false),
+        ("pass on, 1 KB in, 1 KB out", &floor, n, true, None, false),
+        ("hit, 1 KB in, 1 KB out", &moka, n, false, None, false),
         ("first byte of a stream", &floor, n, true, Some(3), true),
-        ("a stream of many frames", &floor, 1, true, Some(long), false),
+        ("frames of a long stream", &floor, 1, true, Some(long), false),
     ];
+    println!(
+        "{:<28}{:>12}{:>12}{:>8}{:>12}{:>12}{:>8}",
+        "best of the rounds", "floor", "thrifty", "time", "floor CPU", "thrifty", "CPU"
+    );
     let mut next = 1;
     for (name, floor, n, fresh, frames, head) in paths {
         let client = Arc::new(client());
-        let mut best = [(u64::MAX, None::<u64>); 2];
-        // The first round warms up: connections, vocabularies, caches.
+        let mut best = [(u64::MAX, u64::MAX); 2];
+        // The first round warms up: connections, caches.
         for lap in 0..=ROUNDS {
             for (slot, server) in [floor, &thrifty].into_iter().enumerate() {
                 let first = if fresh { next } else { 0 };
                 next += n;
                 let (took, cpu) = round(server, &client, n, first, frames, head).await;
-                if lap > 0 && took < best[slot].0 {
-                    best[slot].0 = took;
-                }
-                if lap > 0 && cpu < best[slot].1.or(cpu.map(|cpu| cpu + 1)) {
-                    best[slot].1 = cpu;
+                if lap > 0 {
+                    best[slot] = (best[slot].0.min(took), best[slot].1.min(cpu.unwrap_or(u64::MAX)));
                 }
             }
         }
@@ -265,24 +276,18 @@ async fn measure(n: u64) {
             let hundredths = ours * 100 / floor.max(1);
             format!("{}.{:02}x", hundredths / 100, hundredths % 100)
         };
-        if frames == Some(long) {
-            let per_second = |took: u64| long * 1_000_000_000 / took.max(1);
-            println!(
-                "{name}: floor {} frames/s, thrifty {} frames/s, time {}",
-                per_second(floor),
-                per_second(ours),
-                ratio(ours, floor)
-            );
-            continue;
+        let show = |nanos: u64| {
+            if frames == Some(long) {
+                format!("{}/s", long * 1_000_000_000 / nanos.max(1))
+            } else {
+                format!("{} us", nanos / 1_000)
+            }
+        };
+        print!("{name:<28}{:>12}{:>12}{:>8}", show(floor), show(ours), ratio(ours, floor));
+        if floor_cpu == u64::MAX || our_cpu == u64::MAX {
+            println!("{:>12}", "unknown");
+        } else {
+            println!("{:>12}{:>12}{:>8}", show(floor_cpu), show(our_cpu), ratio(our_cpu, floor_cpu));
         }
-        let cpu = floor_cpu.zip(our_cpu).map_or_else(String::new, |(floor, ours)| {
-            format!("; CPU {} us, {} us, {}", floor / 1_000, ours / 1_000, ratio(ours, floor))
-        });
-        println!(
-            "{name}: floor {} us, thrifty {} us, {}{cpu}",
-            floor / 1_000,
-            ours / 1_000,
-            ratio(ours, floor)
-        );
     }
 }

@@ -56,7 +56,7 @@ use crate::meter::{Meter, MeterLayer};
 use crate::prefix::{Prefix, PrefixLayer, PrefixPolicy};
 use crate::price::PriceTable;
 use crate::receipt::Sink;
-use crate::tier::{Tier, TierLayer, TierPolicy};
+use crate::tier::{Tier, TierLayer, TierPolicy, switch};
 use crate::trim::{Trim, TrimLayer, TrimPolicy};
 use crate::{BoxError, Error};
 
@@ -87,6 +87,51 @@ impl Stack {
     #[must_use]
     pub fn cache(&self) -> Option<CacheHandle> {
         self.cache.as_ref().map(CacheLayer::handle)
+    }
+
+    /// Forgets every answer that this stack may have stored for `call`, for a caller who found it of no use: that of
+    /// the model asked for, and of each model of the tier policy, trimmed and capped as the layers do it. One on its
+    /// way is not stored. Durable on return. True if a key could be made.
+    ///
+    /// The call is taken as it goes into the stack: the same bytes, headers and [`Options`](crate::call::Options).
+    /// What a stack of other settings stored is under keys that this one does not know. [`CacheHandle::invalidate`] takes the call as it comes out instead.
+    pub async fn invalidate(&self, call: &Call) -> bool {
+        let Some(cache) = self.cache() else { return false };
+        let mut forgotten = false;
+        for outbound in self.outbound(call) {
+            forgotten |= cache.invalidate(&outbound).await;
+        }
+        forgotten
+    }
+
+    /// What the layers above the cache may make of `call`, each once.
+    fn outbound(&self, call: &Call) -> Vec<Call> {
+        let asked = call.model();
+        let models = self.tier.iter().flat_map(|tier| tier.policy().models());
+        let switched = models.filter(|model| asked.as_deref() != Some(*model)).filter_map(|model| {
+            let mut call = call.clone();
+            switch(&mut call, model).ok().map(|()| call)
+        });
+        let mut calls: Vec<Call> = Vec::new();
+        for mut outbound in std::iter::once(call.clone()).chain(switched) {
+            // What trim refuses was never sent.
+            if self.trim.as_ref().is_some_and(|trim| trim.trim(&mut outbound).is_err()) {
+                continue;
+            }
+            let capped = match &self.cap {
+                Some(cap) => cap.outcomes(&outbound).collect(),
+                None => vec![outbound],
+            };
+            for outbound in capped {
+                let same = |other: &Call| {
+                    other.doc.bytes() == outbound.doc.bytes() && other.parts.uri == outbound.parts.uri
+                };
+                if !calls.iter().any(same) {
+                    calls.push(outbound);
+                }
+            }
+        }
+        calls
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::Path;
 
@@ -130,6 +131,9 @@ fn choice(d: &mut Dice, index: usize) -> String {
         0 => s("null"),
         1 => Some(format!(r#"{{"content":{},"refusal":null}}"#, d.logprobs(&content))),
         2 => s(r#"{"content":[],"refusal":null}"#),
+        3 if d.flip() => {
+            Some(format!(r#"{{"content":{},"refusal":{}}}"#, d.logprobs(&content), d.logprobs("")))
+        }
         3 => Some(format!(r#"{{"content":null,"refusal":{}}}"#, d.logprobs(""))),
         _ => None,
     };
@@ -257,16 +261,25 @@ fn anthropic(d: &mut Dice) -> String {
             ("thinking", Some(d.text())),
             ("signature", d.flip().then(|| d.text())),
         ]),
+        3 if d.below(4) == 0 => r#"{"type":"container_upload","file_id":"file_1"}"#.to_owned(),
         3 => object([("type", s("\"redacted_thinking\"")), ("data", Some(d.text()))]),
         4 => object([
-            ("type", Some(quote(d.pick(&["tool_use", "server_tool_use"])))),
+            ("type", Some(quote(d.pick(&["tool_use", "server_tool_use", "mcp_tool_use"])))),
             ("id", s("\"toolu_1\"")),
             ("name", s("\"f\"")),
             ("input", Some(d.arguments())),
             ("caller", d.flip().then(|| d.value())),
         ]),
         _ => object([
-            ("type", s("\"web_search_tool_result\"")),
+            (
+                "type",
+                Some(quote(d.pick(&[
+                    "web_search_tool_result",
+                    "web_fetch_tool_result",
+                    "code_execution_tool_result",
+                    "mcp_tool_result",
+                ]))),
+            ),
             ("tool_use_id", s("\"toolu_1\"")),
             ("content", Some(d.times(2, Dice::value))),
         ]),
@@ -325,11 +338,17 @@ fn candidate(d: &mut Dice, index: usize) -> String {
             1 => format!(r#"{{"thought":true,"text":{text}}}"#),
             2 => format!(r#"{{"text":{text},"thoughtSignature":"c2ln"}}"#),
             3 => format!(
-                r#"{{"functionCall":{{"name":"f","args":{}}},"thoughtSignature":"c2ln"}}"#,
+                r#"{{"functionCall":{{"id":"f{at}","name":"f","args":{}}},"thoughtSignature":"c2ln"}}"#,
                 d.arguments()
             ),
             4 => format!(r#"{{"functionCall":{{"name":"f","args":{}}}}}"#, d.arguments()),
-            _ => r#"{"inlineData":{"mimeType":"image/png","data":"AA=="}}"#.to_owned(),
+            _ => d
+                .pick(&[
+                    r#"{"inlineData":{"mimeType":"image/png","data":"AA=="}}"#,
+                    r#"{"executableCode":{"language":"PYTHON","code":"1+1"}}"#,
+                    r#"{"codeExecutionResult":{"outcome":"OUTCOME_OK","output":"2"}}"#,
+                ])
+                .to_owned(),
         });
     }
     let content = match d.below(5) {
@@ -343,6 +362,20 @@ fn candidate(d: &mut Dice, index: usize) -> String {
         ("finishReason", Some(quote(d.pick(&["STOP", "MAX_TOKENS", "SAFETY"])))),
         ("safetyRatings", d.flip().then(|| d.times(2, Dice::value))),
         ("citationMetadata", d.flip().then(|| d.value())),
+        (
+            "groundingMetadata",
+            d.flip().then(|| {
+                let chunk = |d: &mut Dice| {
+                    object([("web", Some(object([("uri", Some(d.text())), ("title", Some(d.text()))])))])
+                };
+                object([
+                    ("groundingChunks", Some(d.times(2, chunk))),
+                    ("groundingSupports", Some(d.times(2, Dice::value))),
+                    ("webSearchQueries", Some(d.times(2, Dice::text))),
+                ])
+            }),
+        ),
+        ("urlContextMetadata", d.flip().then(|| d.value())),
         ("avgLogprobs", d.flip().then(|| "-0.50".to_owned())),
         (
             "logprobsResult",
@@ -456,6 +489,22 @@ proptest! {
     }
 
     #[test]
+    fn choices_may_come_in_turns(mut dice in dice(), order in prop::collection::vec(any::<u16>(), 0..60)) {
+        for (dialect, generate, list) in [(CHAT, chat as Generator, "choices"), (Dialect::GeminiGenerate, gemini, "candidates")] {
+            let document = generate(&mut dice);
+            let frames = stream(dialect, &document, true);
+            let mut order = order.iter().map(|turn| usize::from(*turn));
+            let mixed = in_turns(&frames, list, || order.next().unwrap_or(0)).concat();
+            let back = dialect.format().to_document(&mixed);
+            let shown = String::from_utf8_lossy(&mixed);
+            prop_assert!(
+                back.is_some_and(|back| digest(&back, &[]) == digest(document.as_bytes(), &[])),
+                "{document}\n{shown}"
+            );
+        }
+    }
+
+    #[test]
     fn hiding_usage_gives_the_stream_of_a_caller_who_did_not_ask(
         mut dice in dice(),
         crlf in any::<bool>(),
@@ -498,6 +547,28 @@ proptest! {
             prop_assert!(format.to_document(&whole[..cut]).is_none() || dialect == Dialect::GeminiGenerate);
         }
     }
+}
+
+/// The frames of several choices in an order that keeps that of each choice; those of no choice stay last.
+fn in_turns(frames: &[Bytes], list: &str, mut turn: impl FnMut() -> usize) -> Vec<Bytes> {
+    let (mut of, mut rest) = (BTreeMap::<u64, VecDeque<&Bytes>>::new(), Vec::new());
+    for frame in frames {
+        match serde_json::from_slice::<Value>(&frame[6..]).ok().and_then(|data| data[list].get(0).cloned()) {
+            Some(choice) => of.entry(choice["index"].as_u64().unwrap_or(0)).or_default().push_back(frame),
+            None => rest.push(frame),
+        }
+    }
+    let mut mixed = Vec::new();
+    while !of.is_empty() {
+        let key = *of.keys().nth(turn() % of.len()).unwrap();
+        let queue = of.get_mut(&key).unwrap();
+        mixed.extend(queue.pop_front().cloned());
+        if queue.is_empty() {
+            of.remove(&key);
+        }
+    }
+    mixed.extend(rest.into_iter().cloned());
+    mixed
 }
 
 fn data(frame: &Bytes) -> Value {
@@ -673,6 +744,101 @@ fn recorded_shapes_become_documents_that_read_the_same() {
         ],
         "broken, cut off, failed, or with an event that nobody knows"
     );
+}
+
+/// One stream for each format with all it has, in the pieces and the order in which the vendors send them.
+#[test]
+fn what_the_vendors_stream_becomes_what_they_send_whole() {
+    for (dialect, stream, want) in [
+        (
+            CHAT,
+            &[
+                r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"x"}"#,
+                r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":1,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}],"usage":null}"#,
+                r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":1,"delta":{"refusal":"No"},"logprobs":{"content":null,"refusal":[{"token":"No"}]},"finish_reason":null}],"usage":null}"#,
+                r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{"content":"El"},"logprobs":{"content":[{"token":"El"}],"refusal":null},"finish_reason":null}],"usage":null}"#,
+                r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{"content":"even","annotations":[{"type":"url_citation"}]},"logprobs":{"content":[{"token":"even"}],"refusal":null},"finish_reason":null}],"usage":null}"#,
+                r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":1,"delta":{},"logprobs":null,"finish_reason":"stop"}],"usage":null}"#,
+                r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}],"usage":null}"#,
+                r#"{"id":"c","object":"chat.completion.chunk","created":7,"model":"m","choices":[],"usage":{"total_tokens":9}}"#,
+                "[DONE]",
+            ][..],
+            r#"{"id":"c","object":"chat.completion","created":7,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Eleven","refusal":null,"annotations":[{"type":"url_citation"}]},"logprobs":{"content":[{"token":"El"},{"token":"even"}],"refusal":null},"finish_reason":"stop"},{"index":1,"message":{"role":"assistant","content":"","refusal":"No"},"logprobs":{"content":null,"refusal":[{"token":"No"}]},"finish_reason":"stop"}],"usage":{"total_tokens":9}}"#,
+        ),
+        (
+            Dialect::AnthropicMessages,
+            &[
+                r#"{"type":"message_start","message":{"id":"m","type":"message","role":"assistant","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":9,"output_tokens":1}}}"#,
+                r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}"#,
+                r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"Let "}}"#,
+                r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"me."}}"#,
+                r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"c2ln"}}"#,
+                r#"{"type":"content_block_stop","index":0}"#,
+                r#"{"type":"content_block_start","index":1,"content_block":{"type":"redacted_thinking","data":"ZGF0YQ"}}"#,
+                r#"{"type":"content_block_stop","index":1}"#,
+                r#"{"type":"ping"}"#,
+                r#"{"type":"content_block_start","index":2,"content_block":{"type":"server_tool_use","id":"srvtoolu_1","name":"web_search","input":{}}}"#,
+                r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":""}}"#,
+                r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"{\"query\":"}}"#,
+                r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":" \"primes\"}"}}"#,
+                r#"{"type":"content_block_stop","index":2}"#,
+                r#"{"type":"content_block_start","index":3,"content_block":{"type":"web_search_tool_result","tool_use_id":"srvtoolu_1","content":[{"type":"web_search_result","encrypted_content":"x"}]}}"#,
+                r#"{"type":"content_block_stop","index":3}"#,
+                r#"{"type":"content_block_start","index":4,"content_block":{"type":"text","text":"","citations":[]}}"#,
+                r#"{"type":"content_block_delta","index":4,"delta":{"type":"citations_delta","citation":{"cited_text":"a"}}}"#,
+                r#"{"type":"content_block_delta","index":4,"delta":{"type":"text_delta","text":"Eleven"}}"#,
+                r#"{"type":"content_block_delta","index":4,"delta":{"type":"citations_delta","citation":{"cited_text":"b"}}}"#,
+                r#"{"type":"content_block_stop","index":4}"#,
+                r#"{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":7,"server_tool_use":{"web_search_requests":1}}}"#,
+                r#"{"type":"message_stop"}"#,
+            ],
+            r#"{"id":"m","type":"message","role":"assistant","content":[{"type":"thinking","thinking":"Let me.","signature":"c2ln"},{"type":"redacted_thinking","data":"ZGF0YQ"},{"type":"server_tool_use","id":"srvtoolu_1","name":"web_search","input":{"query":"primes"}},{"type":"web_search_tool_result","tool_use_id":"srvtoolu_1","content":[{"type":"web_search_result","encrypted_content":"x"}]},{"type":"text","text":"Eleven","citations":[{"cited_text":"a"},{"cited_text":"b"}]}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":9,"output_tokens":7,"server_tool_use":{"web_search_requests":1}}}"#,
+        ),
+        (
+            Dialect::GeminiGenerate,
+            &[
+                r#"{"candidates":[{"content":{"parts":[{"text":"Let ","thought":true}],"role":"model"},"index":0},{"content":{"parts":[{"text":"Sev"}],"role":"model"},"index":1}],"responseId":"r"}"#,
+                r#"{"candidates":[{"content":{"parts":[{"text":"me.","thought":true},{"text":"El"}],"role":"model"},"index":0}],"responseId":"r"}"#,
+                r#"{"candidates":[{"content":{"parts":[{"text":"even"},{"functionCall":{"name":"f","args":{}},"thoughtSignature":"c2ln"}],"role":"model"},"index":0},{"content":{"parts":[{"text":"en"}],"role":"model"},"finishReason":"STOP","index":1}],"responseId":"r"}"#,
+                r#"{"candidates":[{"content":{"parts":[{"text":""}],"role":"model"},"finishReason":"STOP","index":0,"groundingMetadata":{"webSearchQueries":["q"]},"logprobsResult":{"chosenCandidates":[{"token":"El"}]}}],"usageMetadata":{"totalTokenCount":9},"responseId":"r"}"#,
+            ],
+            r#"{"candidates":[{"content":{"parts":[{"text":"Let me.","thought":true},{"text":"Eleven"},{"functionCall":{"name":"f","args":{}},"thoughtSignature":"c2ln"}],"role":"model"},"finishReason":"STOP","index":0,"groundingMetadata":{"webSearchQueries":["q"]},"logprobsResult":{"chosenCandidates":[{"token":"El"}]}},{"content":{"parts":[{"text":"Seven"}],"role":"model"},"finishReason":"STOP","index":1}],"usageMetadata":{"totalTokenCount":9},"responseId":"r"}"#,
+        ),
+        (
+            Dialect::OllamaChat,
+            &[
+                r#"{"model":"m","created_at":"t","message":{"role":"assistant","content":"","thinking":"Let "},"done":false}"#,
+                r#"{"model":"m","created_at":"t","message":{"role":"assistant","content":"","thinking":"me."},"done":false}"#,
+                r#"{"model":"m","created_at":"t","message":{"role":"assistant","content":"Eleven"},"done":false,"logprobs":[{"token":"El"}]}"#,
+                r#"{"model":"m","created_at":"t","message":{"role":"assistant","content":"","tool_calls":[{"function":{"name":"f","arguments":{}}}]},"done":false}"#,
+                r#"{"model":"m","created_at":"t","message":{"role":"assistant","content":"","tool_calls":[{"function":{"name":"g","arguments":{}}}]},"done":false}"#,
+                r#"{"model":"m","created_at":"t","message":{"role":"assistant","content":""},"done":true,"done_reason":"stop","eval_count":3}"#,
+            ],
+            r#"{"model":"m","created_at":"t","message":{"role":"assistant","content":"Eleven","thinking":"Let me.","tool_calls":[{"function":{"name":"f","arguments":{}}},{"function":{"name":"g","arguments":{}}}]},"done":true,"done_reason":"stop","logprobs":[{"token":"El"}],"eval_count":3}"#,
+        ),
+        (
+            Dialect::OllamaChat,
+            &[
+                r#"{"model":"m","created_at":"t","response":"","thinking":"Let me.","done":false}"#,
+                r#"{"model":"m","created_at":"t","response":"El","done":false}"#,
+                r#"{"model":"m","created_at":"t","response":"even","done":false}"#,
+                r#"{"model":"m","created_at":"t","response":"","done":true,"done_reason":"stop","context":[1,2],"eval_count":3}"#,
+            ],
+            r#"{"model":"m","created_at":"t","response":"Eleven","thinking":"Let me.","done":true,"done_reason":"stop","context":[1,2],"eval_count":3}"#,
+        ),
+    ] {
+        let text: String = stream
+            .iter()
+            .map(|data| match dialect {
+                Dialect::OllamaChat => format!("{data}\n"),
+                _ => format!("data: {data}\n\n"),
+            })
+            .collect();
+        let document = dialect.format().to_document(text.as_bytes()).unwrap_or_else(|| panic!("{dialect:?}"));
+        let shown = String::from_utf8_lossy(&document);
+        assert_eq!(digest(&document, &[]), digest(want.as_bytes(), &[]), "{shown}\n{want}");
+        check(dialect, want, true, &[]);
+    }
 }
 
 fn chunks(deltas: &[&str]) -> Option<String> {

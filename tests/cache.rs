@@ -21,7 +21,8 @@ use tower_test::mock;
 
 type Client = BoxCloneSyncService<Call, Reply, BoxError>;
 
-const WHOLE: &str = r#"{"id":"c1","model":"gpt-5-mini-2025-08-07","choices":[{"index":0,"message":{"role":"assistant","content":"11"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}"#;
+/// Without an id, so that a replay is the same bytes; `replay.rs` is about answers that have one.
+const WHOLE: &str = r#"{"model":"gpt-5-mini-2025-08-07","choices":[{"index":0,"message":{"role":"assistant","content":"11"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}"#;
 
 fn stream_frames() -> Vec<&'static str> {
     vec![

@@ -129,8 +129,8 @@ fn each_ending_is_told_from_each_other() {
         (GEMINI, "gemini-two-candidates.stream.txt", Finish::Truncated, false, false, 3),
         (GEMINI, "gemini-one-of-two.stream.txt", Finish::Partial, false, false, 2),
         (GEMINI, "gemini-cut.stream.txt", Finish::Partial, false, false, 3),
-        // Not asked for as server-sent events: one list, which is not read.
-        (GEMINI, "gemini-list.stream.txt", Finish::Partial, true, false, 0),
+        // Not asked for as server-sent events: one list.
+        (GEMINI, "gemini-list.stream.txt", Finish::Whole, false, false, 2),
         (OLLAMA, "ollama-chat.reply.json", Finish::Whole, false, false, 10),
         (OLLAMA, "ollama-chat.stream.ndjson", Finish::Whole, false, false, 10),
         (OLLAMA, "ollama-generate.reply.json", Finish::Whole, false, false, 7),
@@ -573,64 +573,104 @@ fn what_is_no_known_format_is_passed_by() {
 }
 
 #[test]
-fn each_documented_path_is_recognised_under_any_base_and_query() {
-    let known = [
-        ("/chat/completions", CHAT, None),
-        ("/openai/deployments/d-1/chat/completions", CHAT, Some("d-1")),
-        ("/v1/projects/p/locations/l/endpoints/openapi/chat/completions", CHAT, None),
-        ("/v1beta/openai/chat/completions", CHAT, None),
-        ("/v1/messages", MESSAGES, None),
-        (
-            "/v1/projects/p/locations/l/publishers/anthropic/models/claude-x@1:rawPredict",
-            MESSAGES,
-            Some("claude-x@1"),
-        ),
-        ("/model/us.anthropic.claude-x-v1%3A0/invoke", MESSAGES, Some("us.anthropic.claude-x-v1:0")),
-        ("/v1/responses", RESPONSES, None),
-        ("/openai/v1/responses", RESPONSES, None),
-        ("/v1beta/models/gemini-x:generateContent", GEMINI, Some("gemini-x")),
-        ("/v1/models/gemini-x:streamGenerateContent", GEMINI, Some("gemini-x")),
-        ("/v1beta/tunedModels/mine:generateContent", GEMINI, Some("mine")),
-        (
-            "/v1/projects/p/locations/l/publishers/google/models/gemini-x:generateContent",
-            GEMINI,
-            Some("gemini-x"),
-        ),
-        ("/v1/projects/p/locations/l/endpoints/42:streamGenerateContent", GEMINI, Some("42")),
-        ("/api/chat", OLLAMA, None),
-        ("/api/generate", OLLAMA, None),
-        ("/v1/embeddings", EMBED, None),
-        ("/openai/deployments/d-1/embeddings", EMBED, Some("d-1")),
-        ("/v1beta/models/e:embedContent", EMBED, Some("e")),
-        ("/v1beta/models/e:batchEmbedContents", EMBED, Some("e")),
-        ("/api/embed", EMBED, None),
-        ("/api/embeddings", EMBED, None),
-        ("/v1/responses/input_tokens", OPAQUE, None),
-        ("/v1/responses/compact", OPAQUE, None),
-        ("/v1/messages/count_tokens", OPAQUE, None),
-        ("/v1/messages/batches", OPAQUE, None),
-        ("/v1beta/models/gemini-x:countTokens", OPAQUE, None),
-        ("/v1beta/interactions", OPAQUE, None),
-        ("/model/anthropic.claude-x/converse", OPAQUE, None),
-        ("/model/amazon.nova/invoke", OPAQUE, None),
-        ("/api/tags", OPAQUE, None),
-    ];
-    for (path, dialect, model) in known {
-        for base in ["https://h", "https://h:8443/gateway/v2", "https://h/models/google"] {
-            for query in ["", "?api-version=2024-10-21", "?alt=sse&key=k"] {
-                let call = Call::post(&format!("{base}{path}{query}"), r#"{"input":"x"}"#);
-                assert_eq!(call.dialect, dialect, "{base}{path}{query}");
-                assert_eq!(call.model().as_deref(), model, "{base}{path}{query}");
-            }
-        }
-    }
-}
-
-#[test]
 fn what_depends_on_more_than_the_request_is_a_bypass() {
     let gemini = "https://us.aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google/models/m:generateContent";
     let azure = "https://x.openai.azure.com/openai/v1/responses?api-version=preview";
+    let chat = "https://api.openai.com/v1/chat/completions";
+    let claude = "https://api.anthropic.com/v1/messages";
     let cases = [
+        (chat, r#""store":true"#, Some("store-true")),
+        (chat, r#""store":null"#, None),
+        (chat, r#""web_search_options":{}"#, Some("web-search")),
+        (chat, r#""search_parameters":{"mode":"auto"}"#, Some("web-search")),
+        (chat, r#""search_parameters":{"mode":"off"}"#, None),
+        (chat, r#""enable_search":true"#, Some("web-search")),
+        (chat, r#""enable_search":false"#, None),
+        (chat, r#""data_sources":[{"type":"azure_search"}]"#, Some("data-sources")),
+        (chat, r#""dataSources":[{"type":"AzureCognitiveSearch"}]"#, Some("data-sources")),
+        (chat, r#""data_sources":[]"#, None),
+        (chat, r#""plugins":[{"id":"web"}]"#, Some("plugins")),
+        (chat, r#""plugins":[]"#, None),
+        (chat, r#""deferred":true"#, Some("background")),
+        (chat, r#""modalities":["text","audio"]"#, Some("audio-output")),
+        (chat, r#""modalities":["text"]"#, None),
+        (chat, r#""messages":[{"role":"assistant","audio":{"id":"a"}}]"#, Some("earlier-audio")),
+        (chat, r#""tools":[{"type":"function","function":{"name":"f"}}]"#, None),
+        (chat, r#""tools":[{"type":"custom","custom":{"name":"f"}}]"#, None),
+        (chat, r#""tools":[{"type":"web_search"}]"#, Some("hosted-tool")),
+        (chat, r#""tools":[{"type":"browser_search"}]"#, Some("hosted-tool")),
+        (
+            chat,
+            r#""tools":[{"type":"builtin_function","function":{"name":"$web_search"}}]"#,
+            Some("hosted-tool"),
+        ),
+        (
+            chat,
+            r#""messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://h/p"}}]}]"#,
+            Some("content-by-url"),
+        ),
+        (
+            chat,
+            r#""messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AA"}}]}]"#,
+            None,
+        ),
+        (
+            chat,
+            r#""messages":[{"role":"user","content":[{"type":"file","file":{"file_id":"f"}}]}]"#,
+            Some("content-by-id"),
+        ),
+        (
+            chat,
+            r#""messages":[{"role":"user","content":[{"type":"video_url","video_url":{"url":"https://h/v"}}]}]"#,
+            Some("content-by-url"),
+        ),
+        (claude, r#""container":"c""#, Some("container")),
+        (claude, r#""container":{"skills":[]}"#, Some("container")),
+        (claude, r#""mcp_servers":[{"type":"url","url":"https://h"}]"#, Some("mcp-servers")),
+        (claude, r#""fallbacks":[{"model":"n"}]"#, Some("fallbacks")),
+        (claude, r#""thread":"t""#, Some("thread")),
+        (claude, r#""tools":[{"type":"web_search_20250305","name":"web_search"}]"#, Some("hosted-tool")),
+        (claude, r#""tools":[{"type":"web_fetch_20250910","name":"web_fetch"}]"#, Some("hosted-tool")),
+        (claude, r#""tools":[{"type":"code_execution_20250825","name":"code"}]"#, Some("hosted-tool")),
+        (claude, r#""tools":[{"type":"mcp_toolset","mcp_server_name":"s"}]"#, Some("hosted-tool")),
+        (
+            claude,
+            r#""tools":[{"type":"advisor_20260301","name":"advisor","model":"n"}]"#,
+            Some("hosted-tool"),
+        ),
+        (
+            claude,
+            r#""tools":[{"type":"bash_20250124","name":"bash"},{"type":"custom","name":"f"},{"name":"g"}]"#,
+            None,
+        ),
+        (claude, r#""max_tokens":0"#, Some("warm-up")),
+        (
+            claude,
+            r#""messages":[{"role":"user","content":[{"type":"image","source":{"type":"url","url":"https://h/p"}}]}]"#,
+            Some("content-by-url"),
+        ),
+        (
+            claude,
+            r#""messages":[{"role":"user","content":[{"type":"document","source":{"type":"file","file_id":"f"}}]}]"#,
+            Some("content-by-id"),
+        ),
+        (
+            claude,
+            r#""messages":[{"role":"user","content":[{"type":"container_upload","file_id":"f"}]}]"#,
+            Some("content-by-id"),
+        ),
+        (gemini, r#""continuation_token":"c""#, Some("continuation")),
+        (gemini, r#""mcp_servers":[{"name":"s"}]"#, Some("mcp-servers")),
+        (gemini, r#""tools":[{"google_search":{}}]"#, Some("hosted-tool")),
+        (gemini, r#""tools":[{"url_context":{}}]"#, Some("hosted-tool")),
+        (gemini, r#""tools":[{"code_execution":{}}]"#, Some("hosted-tool")),
+        (gemini, r#""tools":[{"function_declarations":[{"name":"f"}]}]"#, None),
+        (gemini, r#""cached_content":"cachedContents/c""#, None),
+        (
+            gemini,
+            r#""contents":[{"parts":[{"file_data":{"mime_type":"video/mp4","file_uri":"https://www.youtube.com/watch?v=x"}}]}]"#,
+            Some("content-by-url"),
+        ),
         (azure, r#""store":true"#, Some("store-true")),
         (azure, r#""store":false"#, None),
         (azure, r#""previous_response_id":"r""#, Some("earlier-response")),
@@ -719,6 +759,18 @@ fn what_depends_on_more_than_the_request_is_a_bypass() {
         let call = Call::post(uri, format!(r#"{{"model":"m",{member}}}"#));
         assert_ne!(call.dialect, OPAQUE, "{uri}");
         assert_eq!(call.format().bypass(&call), why, "{uri} {member}");
+    }
+    for (model, why) in [
+        ("gpt-4o-search-preview", Some("web-search")),
+        ("gpt-5-search-api", Some("web-search")),
+        ("perplexity/sonar-pro", Some("web-search")),
+        ("openai/gpt-5-mini:online", Some("web-search")),
+        ("groq/compound-mini", Some("web-search")),
+        ("gpt-5-mini", None),
+        ("deep-research-local", None),
+    ] {
+        let call = Call::post(chat, format!(r#"{{"model":"{model}","messages":[]}}"#));
+        assert_eq!(call.format().bypass(&call), why, "{model}");
     }
 }
 

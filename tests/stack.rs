@@ -105,3 +105,67 @@ async fn a_poor_answer_passed_on_after_all_leaves_no_shortcut_to_the_rung_that_f
         assert_eq!(receipt.answered.as_deref(), Some("gpt-5-nano"), "the receipt tells of another answer");
     }
 }
+
+#[tokio::test]
+async fn an_answer_of_no_use_is_forgotten_whatever_the_layers_made_of_its_call() {
+    use thrifty::call::{Options, Scope};
+    use thrifty::cap::CapLayer;
+    use thrifty::trim::TrimPolicy;
+
+    let turns: Vec<String> = (0..60)
+        .map(|n| {
+            let role = if n % 2 == 0 { "user" } else { "assistant" };
+            format!(r#"{{"role":"{role}","content":"turn {n} of a long talk about primes and what is above them"}}"#)
+        })
+        .collect();
+    let call = Call::post(
+        "https://api.openai.com/v1/chat/completions",
+        format!(
+            r#"{{"model":"gpt-4.1","messages":[{},{{"role":"user","content":"go on"}}]}}"#,
+            turns.join(",")
+        ),
+    );
+    let call = call.with(Options::new().scope(Scope::tenant("a")).cap(400));
+    let ladder = || TierPolicy::builder().escalate(["gpt-4.1-nano", "gpt-4.1-mini", "gpt-4.1"]);
+    let to_nano = || Rule::when(Condition::tokens_below(100_000)).then("gpt-4.1-nano");
+    let stacks = [
+        ("plain", Stack::builder()),
+        ("trimmed", Stack::builder().trim(TrimPolicy::new().with_budget(300))),
+        ("capped", Stack::builder().cap(CapLayer::new(100))),
+        ("capped on a condition", Stack::builder().cap(CapLayer::new(100).only_when(|_| true))),
+        ("switched", {
+            let to_mini = Rule::when(Condition::tokens_below(100_000)).then("gpt-4.1-mini");
+            Stack::builder().tier(TierPolicy::builder().rule(to_mini).build().unwrap())
+        }),
+        (
+            "all of it",
+            Stack::builder()
+                .trim(TrimPolicy::new().with_budget(300))
+                .cap(CapLayer::new(100))
+                .tier(ladder().rule(to_nano()).build().unwrap()),
+        ),
+    ];
+    for (name, builder) in stacks {
+        let stack = builder.build().unwrap();
+        // The smallest model is refused, so that the ladder is climbed where there is one.
+        let (service, models) =
+            over(&stack, |model| by(model, if model == "gpt-4.1-nano" { "content_filter" } else { "stop" }));
+        let ask = || async {
+            let before = models.lock().unwrap().len();
+            service.clone().oneshot(call.clone()).await.unwrap();
+            models.lock().unwrap().len() - before
+        };
+        let first = ask().await;
+        assert!(first > 0);
+        let again = ask().await;
+        assert!(again < first, "{name}: nothing was stored");
+        if name != "plain" {
+            stack.cache().unwrap().invalidate(&call).await;
+            assert_eq!(ask().await, again, "{name}: the layers made nothing else of the call");
+        }
+        assert!(stack.invalidate(&call).await, "{name}");
+        assert_eq!(ask().await, first, "{name}: a forgotten answer was served");
+        assert_eq!(ask().await, again, "{name}: the new answer was not stored");
+    }
+    assert!(!Stack::builder().without_cache().build().unwrap().invalidate(&call).await);
+}

@@ -26,15 +26,17 @@
 //! ```
 
 mod differ;
+mod plain;
 mod tape;
 
 use self::tape::{Kind, Tape};
 use super::key::Bypass;
+use crate::call::Dialect;
 
 pub use self::differ::differences;
 
 /// Version of the canonical form. Part of every key: a change of form makes old entries unreachable, never wrong.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 /// Largest written exponent of a number whose digits have no trailing zeros.
 const MAX_EXPONENT: i64 = 9999;
@@ -48,14 +50,29 @@ const MAX_EXPONENT: i64 = 9999;
 /// [`Bypass`] when the body has no canonical form.
 pub fn digest(body: &[u8], excluded: &[&str]) -> Result<[u8; 32], Bypass> {
     let mut sink = Sink::new(blake3::Hasher::new(), body.len());
-    encode(body, &Paths::new(excluded), &mut sink)?;
+    let (tape, excluded) = (Tape::read(body)?, Paths::new(excluded));
+    encode(&tape, &excluded, &mut sink)?;
     Ok(sink.finish())
 }
 
-/// Writes the canonical form of `body` to `sink`. What was written before an error is of no use.
-pub(super) fn encode(body: &[u8], excluded: &Paths<'_>, sink: &mut Sink) -> Result<(), Bypass> {
+/// Writes the canonical form of a request body, which is an object, to `sink`; what was written before an error is of
+/// no use. Answers whether the body is [plain](plain::is_plain).
+pub(super) fn encode_request(
+    body: &[u8],
+    dialect: Dialect,
+    excluded: &Paths<'_>,
+    sink: &mut Sink,
+) -> Result<bool, Bypass> {
     let tape = Tape::read(body)?;
-    let mut walk = Walk { tape: &tape, excluded, members: Vec::with_capacity(32), sink };
+    if tape.nodes[0].kind != Kind::Object {
+        return Err(Bypass("not-an-object"));
+    }
+    encode(&tape, excluded, sink)?;
+    Ok(plain::is_plain(&tape, dialect))
+}
+
+fn encode(tape: &Tape<'_>, excluded: &Paths<'_>, sink: &mut Sink) -> Result<(), Bypass> {
+    let mut walk = Walk { tape, excluded, members: Vec::with_capacity(32), sink };
     walk.value(0, excluded.all(), 0, false).map(drop)
 }
 
@@ -102,19 +119,30 @@ impl Sink {
         }
     }
 
-    /// A tag and a count or length.
+    /// A tag and a count or length: one byte below 255, else 255 and eight bytes. A number has one spelling only, and
+    /// none is the beginning of another's, so that what follows cannot be taken for part of it.
     #[inline]
     pub(super) fn head(&mut self, tag: u8, len: usize) {
-        let mut head = [tag; 9];
-        head[1..].copy_from_slice(&(len as u64).to_le_bytes());
+        if len < 255 {
+            return self.raw(&[tag, len as u8]);
+        }
+        let mut head = [tag; 10];
+        head[1] = 255;
+        head[2..].copy_from_slice(&(len as u64).to_le_bytes());
         self.raw(&head);
     }
 
     /// A tag, the length of `bytes`, and `bytes`: no two sequences of fields are written alike.
     #[inline]
     pub(super) fn field(&mut self, tag: u8, bytes: &[u8]) {
-        self.head(tag, bytes.len());
-        self.raw(bytes);
+        // Most are names and words: one look at the room left is enough for both writes.
+        if bytes.len() < 255 && self.buffer.capacity() - self.buffer.len() > 256 {
+            self.buffer.extend_from_slice(&[tag, bytes.len() as u8]);
+            self.buffer.extend_from_slice(bytes);
+        } else {
+            self.head(tag, bytes.len());
+            self.raw(bytes);
+        }
     }
 
     pub(super) fn finish(mut self) -> [u8; 32] {
@@ -326,11 +354,9 @@ impl<'a> Number<'a> {
     #[inline]
     fn write(&self, sink: &mut Sink) {
         let (int, rest) = self.digits;
-        let mut head = [0; 14];
-        head[0] = tag::NUMBER;
-        head[1] = u8::from(self.negative);
-        head[2..6].copy_from_slice(&self.exponent.to_le_bytes());
-        head[6..].copy_from_slice(&((int.len() + rest.len()) as u64).to_le_bytes());
+        sink.head(tag::NUMBER, int.len() + rest.len());
+        let mut head = [u8::from(self.negative); 5];
+        head[1..].copy_from_slice(&self.exponent.to_le_bytes());
         sink.raw(&head);
         sink.raw(int);
         sink.raw(rest);

@@ -31,7 +31,7 @@
 //! ```
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,7 +39,7 @@ use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::key::CacheKey;
-use crate::dialect::{Finish, Outcome, Usage};
+use crate::dialect::{Finish, Format, Identity, Outcome, Usage};
 use crate::price::Usd;
 
 /// One stored answer. See the [module docs](crate::cache).
@@ -63,7 +63,22 @@ pub struct Entry {
     pub cost: Option<Usd>,
     /// The version of the price table behind `cost`.
     pub table: Option<Arc<str>>,
+    /// Where its body says which one it is, once somebody asked; never leaves memory.
+    pub(super) identity: Places,
 }
+
+/// The places of ids and times in an entry's body, looked up when first needed. They follow from the body, so two
+/// entries that differ in nothing else are equal.
+#[derive(Clone, Default)]
+pub(super) struct Places(OnceLock<Identity>);
+
+impl PartialEq for Places {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Places {}
 
 /// An entry from the future by more than this means that the clock went back, and nobody knows how far.
 const CLOCK_SLACK_MS: i64 = 60_000;
@@ -85,7 +100,13 @@ impl Entry {
             outcome: Outcome::default(),
             cost: None,
             table: None,
+            identity: Places::default(),
         }
+    }
+
+    /// Where the body says which one it is.
+    pub(super) fn identity(&self, format: &dyn Format) -> &Identity {
+        self.identity.0.get_or_init(|| format.identity(&self.body, self.frames.is_some()))
     }
 
     /// When it stops being fresh, in milliseconds since 1970-01-01 UTC.
@@ -101,11 +122,12 @@ impl Entry {
         now_ms < self.expires_ms() && now_ms >= self.created_ms.saturating_sub(CLOCK_SLACK_MS)
     }
 
-    /// Bytes it takes in memory: body, headers, frame lengths and a fixed share.
+    /// Bytes it takes in memory: body, headers, frame lengths, the places of ids in a stream, and a fixed share.
     #[must_use]
     pub fn weight(&self) -> u32 {
         let headers: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        let frames = self.frames.as_ref().map_or(0, |frames| frames.len() * 4);
+        // Each chunk repeats an id and a time, whose places take 16 bytes; hardly any chunk is shorter than 128.
+        let frames = self.frames.as_ref().map_or(0, |frames| frames.len() * 4 + self.body.len() / 8);
         u32::try_from(self.body.len() + headers + frames + FIXED_WEIGHT).unwrap_or(u32::MAX)
     }
 }
@@ -197,7 +219,8 @@ impl Entry {
 
     fn write(&self, out: &mut Vec<u8>) {
         // Taken apart whole, so that a new field does not compile until it is decided whether it is stored.
-        let Self { status, headers, body, frames, created_ms: _, ttl: _, outcome, cost, table } = self;
+        let Self { status, headers, body, frames, created_ms: _, ttl: _, outcome, cost, table, identity: _ } =
+            self;
         let Outcome { model, service_tier, usage, finish, empty, broken_tool_call, text_bytes } = outcome;
         out.extend_from_slice(&status.as_u16().to_le_bytes());
         out.push(finish_code(*finish));
@@ -288,6 +311,7 @@ impl Entry {
             outcome,
             cost,
             table,
+            identity: Places::default(),
         })
     }
 }
@@ -516,6 +540,7 @@ mod tests {
                 },
                 cost: cost.map(Usd::from_pico),
                 table: table.map(Arc::from),
+                identity: Places::default(),
             }
         })
     }

@@ -202,11 +202,8 @@ impl Keyer {
         sink.raw(&[SCHEMA, canon::VERSION]);
         head(&mut sink, call, vary);
         let body = call.doc.bytes();
-        if body.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte != b'{') {
-            return Err(Bypass("not-an-object"));
-        }
-        canon::encode(body, excluded(call.dialect), &mut sink)?;
-        if let Some(reason) = call.format().bypass(call) {
+        let is_plain = canon::encode_request(body, call.dialect, excluded(call.dialect), &mut sink)?;
+        if !is_plain && let Some(reason) = call.format().bypass(call) {
             return Err(Bypass(reason));
         }
         Ok(CacheKey(sink.finish()))

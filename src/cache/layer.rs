@@ -11,9 +11,10 @@ use tower_layer::Layer;
 
 use super::embeddings;
 use super::entry::Entry;
-use super::flight::{Flights, Limits};
+use super::flight::{Epoch, Flights, Limits, OrphanPolicy};
 use super::key::{CacheKey, Keyer};
 use super::recall::Aliases;
+use super::render::FreshIds;
 use super::secret::Secret;
 use super::service::Cache;
 use super::store::memory::Memory;
@@ -42,10 +43,11 @@ pub(super) struct Core {
     pub(super) vary: Vec<HeaderName>,
     pub(super) ttl: Duration,
     pub(super) asks_for_usage: bool,
+    /// Where replays get their ids; `None` if they keep those of the original.
+    pub(super) fresh_ids: Option<FreshIds>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) prices: Arc<PriceTable>,
-    /// Purges so far. A flight remembers the number at its start and stores nothing if it has changed since.
-    pub(super) epoch: AtomicU64,
+    pub(super) epoch: Epoch,
     pub(super) counters: Counters,
 }
 
@@ -80,6 +82,34 @@ impl<S> Layer<S> for CacheLayer {
     }
 }
 
+/// Which id and time of creation an answer carries when it is served again.
+///
+/// Callers of one flight see the live reply as it is, whatever is set here.
+///
+/// # Example
+/// ```
+/// use thrifty::cache::{CacheLayer, ReplayIdentity};
+///
+/// // For tests that compare answers byte for byte.
+/// let layer = CacheLayer::builder().replay_identity(ReplayIdentity::Original).build()?;
+/// # Ok::<(), thrifty::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ReplayIdentity {
+    /// A fresh id of the same kind and the time of the replay, the same in all events of a stream. The original id is
+    /// told in the header `thrifty-origin-id`, except in a shared scope. Logs, traces and bills that go by id then
+    /// count two answers as two.
+    ///
+    /// Ids that somebody gives back stay: those of tool calls, of a Responses reply that the provider stores (its
+    /// `store` is not `false`), and of items with `encrypted_content`, which the provider accepts under their own id
+    /// only. Embeddings and calls of no known format have none.
+    #[default]
+    Fresh,
+    /// Those it was stored with: the very bytes the provider sent.
+    Original,
+}
+
 /// Settings of a [`CacheLayer`].
 #[derive(Debug)]
 #[must_use]
@@ -89,11 +119,13 @@ pub struct CacheBuilder {
     disk_bytes: u64,
     ttl: Duration,
     asks_for_usage: bool,
+    replay_identity: ReplayIdentity,
     scope: Scope,
     vary: Vec<HeaderName>,
     credentials: Vec<HeaderName>,
     secret: Option<Secret>,
     limits: Limits,
+    flight_bytes: usize,
     clock: Arc<dyn Clock>,
     prices: Option<Arc<PriceTable>>,
 }
@@ -106,15 +138,13 @@ impl Default for CacheBuilder {
             disk_bytes: 1 << 30,
             ttl: Duration::from_secs(24 * 3600),
             asks_for_usage: true,
+            replay_identity: ReplayIdentity::Fresh,
             scope: Scope::default(),
             vary: Vec::new(),
             credentials: Vec::new(),
             secret: None,
-            limits: Limits {
-                max_callers: 10_000,
-                max_bytes: 16 << 20,
-                orphan_grace: Duration::from_secs(30),
-            },
+            limits: Limits::default(),
+            flight_bytes: 256 << 20,
             clock: Arc::new(SystemClock),
             prices: None,
         }
@@ -167,6 +197,14 @@ impl CacheBuilder {
         self
     }
 
+    /// Sets which id and time an answer from memory or disk is served with.
+    ///
+    /// Default: [`ReplayIdentity::Fresh`]. Two answers with one id are one to whoever logs or bills by id.
+    pub fn replay_identity(mut self, identity: ReplayIdentity) -> Self {
+        self.replay_identity = identity;
+        self
+    }
+
     /// Sets who may share answers, for calls that do not say it themselves.
     ///
     /// Default: the credential. A [`Scope::shared`] cache logs its risk once.
@@ -204,19 +242,70 @@ impl CacheBuilder {
         self
     }
 
-    /// Sets how long an upstream call goes on after its last caller has left.
+    /// Sets how long any upstream call goes on after its last caller has left: both policies below, in one.
+    pub fn orphan_grace(self, grace: Duration) -> Self {
+        self.orphaned_calls(OrphanPolicy::Grace(grace)).orphaned_streams(OrphanPolicy::Grace(grace))
+    }
+
+    /// Sets what becomes of a call for a document when its last caller has left.
     ///
-    /// Default: 30 seconds. The prompt is paid already, and a caller that ran into its own timeout often comes again.
-    pub fn orphan_grace(mut self, grace: Duration) -> Self {
-        self.limits.orphan_grace = grace;
+    /// Default: [`OrphanPolicy::Finish`]. The provider writes and bills all of it whether anybody listens or not.
+    pub fn orphaned_calls(mut self, policy: OrphanPolicy) -> Self {
+        self.limits.orphaned_call = policy;
         self
     }
 
-    /// Sets the largest reply that is stored, in bytes; a larger one is passed on and not kept.
+    /// Sets what becomes of a call for a stream when its last caller has left.
+    ///
+    /// Default: [`OrphanPolicy::Grace`] of 30 seconds. The prompt is paid already, and a caller that ran into its own
+    /// timeout often comes again; after that, what the provider has not written yet need not be paid for.
+    pub fn orphaned_streams(mut self, policy: OrphanPolicy) -> Self {
+        self.limits.orphaned_stream = policy;
+        self
+    }
+
+    /// Sets how long an upstream call may take until its reply begins; its callers then get an error.
+    ///
+    /// Default: 30 minutes, longer than the official clients wait. It is what ends a call that nobody waits for and
+    /// nothing below gives up; for a deadline of your own put a timeout above or below.
+    pub fn reply_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.reply_timeout = timeout;
+        self
+    }
+
+    /// Sets how long a streamed reply may be silent in its middle; its callers then get an error, and nothing is
+    /// stored.
+    ///
+    /// Default: 5 minutes. Providers send pings, or events while a model thinks, far more often.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.idle_timeout = timeout;
+        self
+    }
+
+    /// Sets the largest reply that is stored, in bytes of its frames and 64 for each; a larger one is passed on and
+    /// not kept.
     ///
     /// Default: 16 MiB.
     pub fn largest_reply(mut self, bytes: usize) -> Self {
         self.limits.max_bytes = bytes;
+        self
+    }
+
+    /// Sets the bound of what all streams in flight hold together, in bytes of their frames and 64 for each.
+    ///
+    /// A stream that finds no room is passed on without being recorded: its callers get all of it, nobody joins it any
+    /// more, it is not stored, and it goes at the pace of its readers. Of several readers one that is far behind keeps
+    /// the others waiting once, for 5 seconds, and then gets an error. Such a stream may hold one frame over the bound.
+    ///
+    /// Default: 256 MiB, some thousands of streams at a time.
+    pub fn flight_bytes(mut self, bytes: usize) -> Self {
+        self.flight_bytes = bytes;
+        self
+    }
+
+    /// Sets how many callers may share one upstream call; one more makes its own. Default: 10,000.
+    pub fn largest_flight(mut self, callers: usize) -> Self {
+        self.limits.max_callers = callers.max(1);
         self
     }
 
@@ -290,16 +379,20 @@ impl CacheBuilder {
             core: Arc::new(Core {
                 keyer,
                 tiers,
-                flights: Flights::default(),
+                flights: Flights::new(self.flight_bytes),
                 limits: self.limits,
                 aliases: Aliases::new(),
                 scope: self.scope,
                 vary: self.vary,
                 ttl: self.ttl,
                 asks_for_usage: self.asks_for_usage,
+                fresh_ids: match self.replay_identity {
+                    ReplayIdentity::Fresh => Some(FreshIds::new()),
+                    ReplayIdentity::Original => None,
+                },
                 clock: self.clock,
                 prices: self.prices.unwrap_or_else(PriceTable::builtin),
-                epoch: AtomicU64::new(0),
+                epoch: Epoch::new(),
                 counters: Counters::default(),
             }),
         }
@@ -351,6 +444,8 @@ impl CacheHandle {
             stored: get(&counters.stored),
             not_stored: get(&counters.not_stored),
             flights: self.core.flights.len() as u64,
+            flight_tasks: self.core.flights.running() as u64,
+            flight_bytes: self.core.flights.held() as u64,
             store: self.core.tiers.stats(),
         }
     }
@@ -376,9 +471,17 @@ impl CacheHandle {
     /// Forgets everything, durably so on return. Calls in flight go on for their callers but are not stored, and
     /// nobody joins them.
     pub async fn purge_all(&self) {
-        self.core.epoch.fetch_add(1, Ordering::SeqCst);
+        self.core.epoch.bump();
         self.core.aliases.clear();
         self.core.tiers.clear().await;
+    }
+
+    /// Waits until no upstream call goes on, at most for `timeout`, and until everything stored is safe on disk: for
+    /// the end of a program. True if no call was left behind; new ones are not kept from starting.
+    pub async fn drain(&self, timeout: Duration) -> bool {
+        let drained = self.core.flights.drained(timeout).await;
+        self.flush().await;
+        drained
     }
 
     /// Waits until everything stored so far is safe on disk.
@@ -410,8 +513,12 @@ pub struct CacheStats {
     pub stored: u64,
     /// Answers that were not whole and good, or too large.
     pub not_stored: u64,
-    /// Upstream calls in progress.
+    /// Upstream calls in progress that an identical call would join.
     pub flights: u64,
+    /// Upstream calls in progress, those that nobody can join any more included.
+    pub flight_tasks: u64,
+    /// Bytes that replies in progress hold, and those that some caller has yet to read to its end.
+    pub flight_bytes: u64,
     /// What the tiers hold.
     pub store: StoreStats,
 }

@@ -12,6 +12,11 @@
 //! - A batch of embeddings is looked up input by input, and only inputs that are not known are sent.
 //! - Trouble with the cache file never fails or slows a call.
 //!
+//! An answer that is served again gets an id and a time of its own; see [`ReplayIdentity`]. Each reply says in the
+//! header `cache-status` (RFC 9211) how it came, a hit its `age` too, except in a shared scope, where that would tell
+//! that somebody else asked the same. (`thrifty serve` adds `thrifty-served` to replies whose bill is settled: the
+//! tier, which `cache-status` has no word for.)
+//!
 //! Kept: status, a few headers, the body. Not kept: the prompt. Who pays: the first caller. When it may be wrong: a
 //! floating model name moved on within the time to live, or answers are meant to vary; say
 //! [`CacheMode::NoCache`](crate::call::CacheMode) for a call that wants a new answer.
@@ -70,12 +75,14 @@ mod recall;
 mod render;
 mod secret;
 mod service;
+mod status;
 mod store;
 
 pub use self::canon::{differences, digest};
 pub use self::entry::Entry;
+pub use self::flight::OrphanPolicy;
 pub use self::key::{Bypass, CacheKey, Keyer};
-pub use self::layer::{CacheBuilder, CacheHandle, CacheLayer, CacheStats};
+pub use self::layer::{CacheBuilder, CacheHandle, CacheLayer, CacheStats, ReplayIdentity};
 pub use self::policy::{storable, stored_headers};
 pub use self::recall::{Recall, RecallLayer};
 pub use self::secret::Secret;

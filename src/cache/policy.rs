@@ -25,7 +25,7 @@
 //! ```
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::dialect::{Finish, Outcome};
 
@@ -45,7 +45,8 @@ pub fn stored_headers(headers: &HeaderMap) -> HeaderMap {
     let mut stored = HeaderMap::new();
     for name in &STORED {
         for value in headers.get_all(name) {
-            stored.append(name, value.clone());
+            // A copy: a client's header is a window into its read buffer, and would keep all of that in the cache.
+            stored.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone()));
         }
     }
     stored
@@ -106,30 +107,92 @@ mod tests {
 
     #[test]
     fn headers_of_the_exchange_are_not_stored() {
-        let mut headers = HeaderMap::new();
-        for name in [
-            "content-type",
-            "openai-version",
-            "content-encoding",
-            "content-length",
-            "transfer-encoding",
+        // What the vendors and what stands in front of them send, by kind.
+        let not_stored = [
+            // One connection only.
             "connection",
+            "keep-alive",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+            // One message only.
+            "content-length",
+            "content-encoding",
+            "content-md5",
+            "digest",
+            "etag",
             "date",
+            "age",
+            "expires",
+            "cache-control",
+            "cache-status",
+            "vary",
+            "via",
+            "alt-svc",
+            "server",
+            "server-timing",
+            "strict-transport-security",
+            "x-content-type-options",
+            "access-control-allow-origin",
+            // One caller only.
             "set-cookie",
+            "set-cookie2",
+            "www-authenticate",
+            "authorization",
+            "openai-organization",
+            "openai-project",
+            "anthropic-organization-id",
+            // One exchange only.
             "x-request-id",
             "request-id",
+            "apim-request-id",
+            "x-ms-request-id",
+            "x-ms-client-request-id",
+            "x-amzn-requestid",
+            "x-goog-request-id",
+            "x-groq-region",
+            "traceparent",
             "openai-processing-ms",
-            "openai-organization",
-            "x-ratelimit-remaining-tokens",
-            "anthropic-ratelimit-tokens-remaining",
+            "x-envoy-upstream-service-time",
             "cf-ray",
+            "cf-cache-status",
+            "cf-mitigated",
+            // Limits of the moment.
             "retry-after",
-        ] {
-            headers.insert(name, "1".parse().unwrap());
+            "retry-after-ms",
+            "x-should-retry",
+            "ratelimit",
+            "ratelimit-policy",
+            "x-ratelimit-limit-requests",
+            "x-ratelimit-limit-tokens",
+            "x-ratelimit-remaining-requests",
+            "x-ratelimit-remaining-tokens",
+            "x-ratelimit-reset-requests",
+            "x-ratelimit-reset-tokens",
+            "anthropic-ratelimit-requests-remaining",
+            "anthropic-ratelimit-tokens-remaining",
+            "anthropic-ratelimit-input-tokens-reset",
+            "anthropic-ratelimit-output-tokens-limit",
+            "anthropic-priority-input-tokens-remaining",
+            // Ours, of another thrifty below.
+            "thrifty-origin-id",
+            "thrifty-cost-usd",
+            "thrifty-served",
+            // One that nobody knows yet.
+            "x-something-new",
+        ];
+        for name in not_stored {
+            let headers = HeaderMap::from_iter([(name.parse::<HeaderName>().unwrap(), "1".parse().unwrap())]);
+            assert!(stored_headers(&headers).is_empty(), "{name}");
         }
-        let stored = stored_headers(&headers);
-        let mut names: Vec<_> = stored.keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["content-type", "openai-version"]);
+        let stored = ["content-type", "openai-model", "openai-version", "anthropic-version", "api-version"];
+        for name in stored {
+            let headers = HeaderMap::from_iter([(name.parse::<HeaderName>().unwrap(), "1".parse().unwrap())]);
+            assert_eq!(stored_headers(&headers), headers, "{name}");
+        }
     }
 }

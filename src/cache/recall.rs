@@ -16,6 +16,7 @@ use super::key::CacheKey;
 use super::layer::{CacheLayer, Core, bump};
 use super::render::{Want, render, want};
 use super::service::{CacheFuture, note_hit};
+use super::status::is_silent;
 use crate::BoxError;
 use crate::call::{CacheMode, Call, Options, Reply};
 use crate::receipt::{Draft, Receipt, Served};
@@ -103,7 +104,8 @@ where
         let alias = core.keyer.alias(&call, core.scope_of(options), &core.vary, &policy);
         if let Some(remembered) = core.aliases.get(&alias)
             && let Some(entry) = core.remembered(&remembered.key, ttl)
-            && let Some(rendered) = render(call.format(), &entry, remembered.want)
+            && let Some(rendered) =
+                render(core, call.format(), &entry, remembered.want, is_silent(core, &call))
         {
             bump(&core.counters.memory_hits);
             if let Some(draft) = Draft::of(&call) {

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,10 +18,11 @@ use super::layer::{Core, bump};
 use super::policy::{storable, stored_headers};
 use super::recall::Slot;
 use super::render::{Want, hide_usage, render, want};
+use super::status::{Sent, is_silent, sent};
 use crate::call::{CacheMode, Call, Detour, Options, Reply};
 use crate::dialect::{Outcome, StreamReader, read};
 use crate::price::{PriceTable, Terms};
-use crate::receipt::{Draft, Served};
+use crate::receipt::{Draft, Hold, Served};
 use crate::{BoxError, Error, Kind};
 
 /// Serves repeated calls from memory or disk; identical calls at the same time share one.
@@ -96,8 +96,12 @@ where
                 }
                 bump(&core.counters.bypassed);
                 note(&call, |receipt| receipt.cache_note = Some(why));
-                let sent = self.inner.clone().oneshot(call);
-                return CacheFuture::boxed(async move { sent.await.map_err(Into::into) });
+                let how = if mode == CacheMode::NoStore { Sent::Request } else { Sent::Bypass(why) };
+                let silent = is_silent(core, &call);
+                let reply = self.inner.clone().oneshot(call);
+                return CacheFuture::boxed(async move {
+                    reply.await.map(|reply| sent(reply, how, silent)).map_err(Into::into)
+                });
             }
         };
         if let Some(slot) = Slot::of(&call) {
@@ -107,7 +111,7 @@ where
         let (want, ttl) = (want(&call), options.and_then(|options| options.ttl));
         if mode != CacheMode::NoCache
             && let Some(entry) = core.remembered(&key, ttl)
-            && let Some(reply) = hit(&call, &entry, want, Served::Memory)
+            && let Some(reply) = hit(core, &call, &entry, want, Served::Memory)
         {
             bump(&core.counters.memory_hits);
             return CacheFuture::done(Ok(reply));
@@ -135,7 +139,7 @@ where
     if mode != CacheMode::NoCache
         && let Some(entry) = core.tiers.get_disk(&key, core.clock.now_ms()).await
         && core.is_young(&entry, ttl)
-        && let Some(reply) = hit(&call, &entry, want, Served::Disk)
+        && let Some(reply) = hit(&core, &call, &entry, want, Served::Disk)
     {
         bump(&core.counters.disk_hits);
         return Ok(reply);
@@ -153,7 +157,7 @@ where
     let hides =
         core.asks_for_usage && want.is_some_and(|shape| !shape.usage) && format.hide_usage().is_some();
     let seen = |reply| if hides { hide_usage(format, reply) } else { reply };
-    let epoch = core.epoch.load(Ordering::SeqCst);
+    let epoch = core.epoch.now();
     let role = match mode {
         // A call that wants a new answer must not get that of a flight begun before it came.
         CacheMode::NoCache => {
@@ -173,7 +177,7 @@ where
                 Ok(reply) => {
                     bump(&core.counters.joined);
                     note(&call, |receipt| receipt.served = Served::Flight);
-                    Ok(seen(reply))
+                    Ok(sent(seen(reply), Sent::Collapsed, shared))
                 }
                 Err(error) => Err(error),
             };
@@ -184,8 +188,8 @@ where
     // come; without a second look it would be paid for again.
     if mode != CacheMode::NoCache
         && let Some(entry) = core.remembered(&key, ttl)
-        && let Some(rendered) = render(call.format(), &entry, want)
-        && let Some(reply) = hit(&call, &entry, want, Served::Memory)
+        && let Some(rendered) = render(&core, call.format(), &entry, want, true)
+        && let Some(reply) = hit(&core, &call, &entry, want, Served::Memory)
     {
         bump(&core.counters.memory_hits);
         lead.answer(rendered);
@@ -200,12 +204,14 @@ where
     if hides {
         format.ask_for_usage(&mut call);
     }
+    let how = if mode == CacheMode::NoCache { Sent::Request } else { Sent::Miss };
+    let silent = is_silent(&core, &call);
     fly(core, lead, inner, call, key, epoch);
     let reply = seat.reply().await;
     if let (Some(draft), Err(_)) = (drafted, &reply) {
         draft.note(|receipt| receipt.served = Served::Nowhere);
     }
-    reply.map(seen)
+    reply.map(|reply| sent(seen(reply), how, silent))
 }
 
 /// One call outside any flight, neither read nor stored.
@@ -216,7 +222,8 @@ where
 {
     bump(&core.counters.bypassed);
     note(&call, |receipt| receipt.cache_note = Some("own-call"));
-    inner.oneshot(call).await.map_err(Into::into)
+    let silent = is_silent(core, &call);
+    inner.oneshot(call).await.map(|reply| sent(reply, Sent::Alone, silent)).map_err(Into::into)
 }
 
 /// Runs the upstream call of a flight in a task of its own.
@@ -236,30 +243,53 @@ where
         asked: call.model(),
         draft: Draft::of(&call).cloned(),
     };
-    let hold = Draft::of(&call).map(Draft::hold);
-    let reader: Arc<Mutex<Box<dyn StreamReader>>> = Arc::new(Mutex::new(format.stream_reader()));
-    let seen = reader.clone();
+    let reader: Arc<Mutex<Box<dyn StreamReader>>> = Arc::new(Mutex::new(format.stream_reader_for(&call)));
+    let (seen, hold) = (reader.clone(), Draft::of(&call).map(Draft::hold));
+    let settling = Settling { reader: reader.clone(), hold: Mutex::new(hold) };
     let limits = core.limits;
     tokio::spawn(async move {
+        // What is dropped last is declared first: a flight counts as landed when it is settled.
+        let lead = lead;
+        let settling = settling;
         let sent = async move { inner.oneshot(call).await.map_err(Into::into) };
         let watch = move |frame: &[u8]| lock(&reader).push(frame);
-        let store = move |recorded: Recorded| {
+        let store = |recorded: Recorded, lead: &Lead| {
             let outcome = match (&recorded.body, &recorded.frames) {
-                (Some(body), None) => read(format, &recorded.parts.headers, body),
-                (Some(body), Some(_)) if is_whole(&recorded) => read(format, &recorded.parts.headers, body),
+                (Ok(body), None) => read(format, &recorded.parts.headers, body),
+                (Ok(body), Some(_)) if is_whole(&recorded) => read(format, &recorded.parts.headers, body),
                 _ => lock(&seen).outcome(true),
             };
             if let Some(draft) = &filing.draft {
                 draft.note(|receipt| receipt.status = Some(recorded.parts.status.as_u16()));
             }
             let came = outcome.clone();
-            filing.file(&core, recorded, outcome);
-            if let Some(hold) = hold {
-                hold.settle(came);
-            }
+            filing.file(&core, lead, recorded, outcome);
+            settling.settle(came);
         };
         lead.run(sent, limits, watch, store).await;
     });
+}
+
+/// Settles a flight that did not end well at what was seen of it, however it ended: failed, silent, left by all,
+/// panicked, or shut down with its runtime.
+struct Settling {
+    reader: Arc<Mutex<Box<dyn StreamReader>>>,
+    hold: Mutex<Option<Hold>>,
+}
+
+impl Settling {
+    fn settle(&self, outcome: Outcome) {
+        if let Some(hold) = lock(&self.hold).take() {
+            hold.settle(outcome);
+        }
+    }
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        let seen = lock(&self.reader).outcome(false);
+        self.settle(seen);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -276,18 +306,12 @@ struct Filing {
 }
 
 impl Filing {
-    fn file(self, core: &Arc<Core>, recorded: Recorded, outcome: Outcome) {
-        let judged = match &recorded.body {
-            _ if recorded.doomed && recorded.body.is_some() => Err("replaced"),
-            None => Err("too-large"),
-            Some(_) => storable(recorded.parts.status, &recorded.parts.headers, &outcome),
+    fn file(self, core: &Arc<Core>, lead: &Lead, recorded: Recorded, outcome: Outcome) {
+        let body = match recorded.body {
+            Ok(body) => body,
+            Err(why) => return self.refuse(core, why),
         };
-        // The epoch is read before the send and compared again here: an answer that was on the road during a purge
-        // must not come back to life.
-        let judged = judged.and_then(|()| {
-            if core.epoch.load(Ordering::SeqCst) == self.epoch { Ok(()) } else { Err("purged") }
-        });
-        if let Err(why) = judged {
+        if let Err(why) = storable(recorded.parts.status, &recorded.parts.headers, &outcome) {
             return self.refuse(core, why);
         }
         if let (Some(asked), Some(answered)) = (&self.asked, &outcome.model)
@@ -305,20 +329,22 @@ impl Filing {
         let entry = Entry {
             status: recorded.parts.status,
             headers: stored_headers(&recorded.parts.headers),
-            body: recorded.body.unwrap_or_default(),
+            body,
             frames: recorded.frames,
             created_ms: now,
             ttl: self.ttl,
             outcome,
             cost,
             table: Some(core.prices.id()),
+            identity: super::entry::Places::default(),
         };
-        core.tiers.put(self.key, Arc::new(entry));
-        // And once more: a purge between the look above and the store has swept before the store came.
-        if core.epoch.load(Ordering::SeqCst) != self.epoch {
-            let (swept, key) = (core.clone(), self.key);
-            tokio::spawn(async move { swept.tiers.remove(&key).await });
-            return self.refuse(core, "purged");
+        // An answer that was on the road during a purge must not come back to life, nor one that was replaced or
+        // invalidated meanwhile. Neither can happen between these looks and the store.
+        let put = || core.tiers.put(self.key, Arc::new(entry));
+        match lead.store(|| core.epoch.store(self.epoch, put)) {
+            None => return self.refuse(core, "replaced"),
+            Some(None) => return self.refuse(core, "purged"),
+            Some(Some(())) => {}
         }
         if let Some(draft) = &self.draft {
             draft.note(|receipt| receipt.stored = true);
@@ -362,8 +388,8 @@ fn is_whole(recorded: &Recorded) -> bool {
 }
 
 /// The reply of a stored entry as the caller wants it, and a line in the draft; `None` where it does not tell enough.
-fn hit(call: &Call, entry: &Entry, want: Want, served: Served) -> Option<Reply> {
-    let rendered = render(call.format(), entry, want)?;
+fn hit(core: &Core, call: &Call, entry: &Entry, want: Want, served: Served) -> Option<Reply> {
+    let rendered = render(core, call.format(), entry, want, is_silent(core, call))?;
     if let Some(draft) = Draft::of(call) {
         draft.note(|receipt| note_hit(receipt, entry, served));
     }

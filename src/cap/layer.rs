@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use tower_layer::Layer;
 
-use super::{Cap, CapField, CapPolicy};
+use super::{Cap, CapField, CapPolicy, apply};
 use crate::call::Call;
 use crate::guard::guarded;
 
@@ -62,6 +62,16 @@ impl CapLayer {
     #[must_use]
     pub fn is_pure(&self) -> bool {
         self.condition.is_none()
+    }
+
+    /// What the services of this layer may make of `call`: two things, if a condition decides.
+    pub(crate) fn outcomes(&self, call: &Call) -> impl Iterator<Item = Call> {
+        let unlimited = self.condition.as_ref().map(|_| self.policy.only_asked());
+        std::iter::once(self.policy.clone()).chain(unlimited).map(|policy| {
+            let mut call = call.clone();
+            apply(&mut call, &policy);
+            call
+        })
     }
 
     /// The policy calls are limited by.

@@ -2,9 +2,11 @@
 //!
 //! | what | where it is read |
 //! |---|---|
-//! | model asked | `model`; without it Vertex's `/publishers/anthropic/models/{model}:` or Bedrock's `/model/{model}/` in the path |
+//! | model asked | Vertex's `/publishers/anthropic/models/{model}:` or Bedrock's `/model/{model}/` in the path, else `model` |
 //! | model served | `model` of the reply, `message.model` of `message_start` |
 //! | service tier | `usage.service_tier`; `fast` when `usage.speed` says so |
+//! | stream | `stream`; on the clouds the path: `:streamRawPredict`, `/invoke-with-response-stream` |
+//! | messages, tools | `system`, `messages`; `tools`; a schema in `output_config.format.schema` |
 //! | cap | `max_tokens` |
 //! | smallest cap | `thinking.budget_tokens` plus one while thinking is enabled |
 //! | input | `input_tokens` + `cache_read_input_tokens` + `cache_creation_input_tokens` |
@@ -15,8 +17,11 @@
 //! | ending | `stop_reason`, of `message_delta` in a stream; `type: error` |
 //! | whole stream | `message_stop` |
 //!
-//! Entries of `usage.iterations` are not read: the counts of `advisor_message` and `compaction` come on top of
-//! the top-level ones and have their own model.
+//! | error | `type: error` of a body or an event, `error` |
+//!
+//! Of `usage.iterations` a reply's `message` entries are in the counts of the whole and `compaction` entries come on top.
+//! An entry of another model (`advisor_message`) makes the usage unknown: one set of counts cannot tell two models'
+//! work, and too little would be wrong. [`Format::usage`] reads the counts of the whole alone.
 
 mod reply;
 mod request;
@@ -28,8 +33,9 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 
+use super::identity::find;
 use super::stream::SseReader;
-use super::{CapField, Format, Outcome, Prompt, StreamReader, StreamShape, Usage, assemble, path};
+use super::{CapField, Format, Identity, Outcome, Prompt, StreamReader, StreamShape, Usage, assemble, path};
 use crate::Error;
 use crate::call::{Call, Dialect, Doc, json};
 
@@ -43,11 +49,16 @@ impl Format for AnthropicMessages {
     }
 
     fn claims_path(&self, path: &str) -> bool {
-        path.ends_with("/messages") || model_in(path).is_some()
+        path::is_endpoint(path, "messages", &["anthropic"])
+            || model_in(path).is_some_and(|segment| {
+                // Bedrock serves other vendors' models too, in formats of their own.
+                path.contains(VERTEX) || path[segment].contains("anthropic.")
+            })
     }
 
     fn claims_body(&self, parts: &Parts, doc: &Doc) -> bool {
-        doc.elements("messages").is_some()
+        !path::is_elsewhere(parts.uri.path())
+            && doc.elements("messages").is_some()
             && doc.get("max_tokens").is_some()
             && (doc.get("system").is_some()
                 || doc.get("anthropic_version").is_some()
@@ -55,19 +66,25 @@ impl Format for AnthropicMessages {
     }
 
     fn model(&self, call: &Call) -> Option<String> {
-        call.doc.str("model").map(Cow::into_owned).or_else(|| {
-            let path = call.parts.uri.path();
-            Some(path::decoded(&path[model_in(path)?]))
-        })
+        // Where the path names one it decides, whatever the body says.
+        let path = call.parts.uri.path();
+        match model_in(path) {
+            Some(segment) => Some(path::decoded(&path[segment])),
+            None => call.doc.str("model").map(Cow::into_owned),
+        }
     }
 
     fn set_model(&self, call: &mut Call, model: &str) -> Result<(), Error> {
-        if call.doc.get("model").is_none()
-            && let Some(segment) = model_in(call.parts.uri.path())
-        {
-            return path::replace(&mut call.parts, segment, model);
+        let Some(segment) = model_in(call.parts.uri.path()) else {
+            return call.doc.set("model", &json::quote(model));
+        };
+        let mut doc = call.doc.clone();
+        if doc.get("model").is_some() {
+            doc.set("model", &json::quote(model))?;
         }
-        call.doc.set("model", &json::quote(model))
+        path::replace(&mut call.parts, segment, model)?;
+        call.doc = doc;
+        Ok(())
     }
 
     fn wants_stream(&self, call: &Call) -> bool {
@@ -137,6 +154,14 @@ impl Format for AnthropicMessages {
         Box::new(SseReader::new(reply::MessageFacts::default()))
     }
 
+    fn identity(&self, body: &[u8], is_stream: bool) -> Identity {
+        find(body, is_stream, |finder, event| match event.object("message") {
+            Some(message) if is_stream => finder.id(&message, "id"),
+            _ if is_stream => {}
+            _ => finder.id(event, "id"),
+        })
+    }
+
     fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
         assemble::anthropic::to_document(stream)
     }
@@ -155,13 +180,15 @@ impl Format for AnthropicMessages {
     }
 }
 
-/// Where clouds that serve Claude keep the model: a range of the path, still percent-encoded.
+/// What stands in front of a model on Vertex.
+const VERTEX: &str = "/publishers/anthropic/models/";
+
+/// Where clouds that serve Claude keep the model: a range of the path, still percent-encoded. On Bedrock it may be the
+/// name of a profile, which tells no vendor.
 fn model_in(path: &str) -> Option<Range<usize>> {
-    let vertex = path.ends_with(":rawPredict") || path.ends_with(":streamRawPredict");
-    if vertex {
-        return path::segment(path, "/publishers/anthropic/models/", ':');
+    if path.ends_with(":rawPredict") || path.ends_with(":streamRawPredict") {
+        return path::segment(path, VERTEX, ':');
     }
     let bedrock = path.ends_with("/invoke") || path.ends_with("/invoke-with-response-stream");
-    let segment = path::segment(path, "/model/", '/').filter(|_| bedrock)?;
-    path[segment.clone()].contains("anthropic.").then_some(segment)
+    path::segment(path, "/model/", '/').filter(|_| bedrock)
 }

@@ -5,6 +5,7 @@
 //! | model asked | Gemini's and Azure's in the path, else `model` |
 //! | input | `usage.prompt_tokens`, Gemini's `usageMetadata.promptTokenCount`, Ollama's `prompt_eval_count` |
 //! | output | always 0: nothing is generated |
+//! | error | `error` |
 //! | whole reply | a vector that is not empty for each entry of `data`, `embeddings` or `embedding` |
 //!
 //! There are no messages, no caps and no streams.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | model asked, stream | the path: `/models/{model}:generateContent` or `:streamGenerateContent` |
 //! | model served | `modelVersion` |
+//! | messages, tools | `systemInstruction`, `contents`; `tools[].functionDeclarations`; a schema in `generationConfig.responseSchema` or `.responseJsonSchema` |
 //! | cap | `generationConfig.maxOutputTokens` (thoughts included) |
 //! | smallest cap | `thinkingConfig.thinkingBudget` plus one |
 //! | input | `promptTokenCount` + `toolUsePromptTokenCount` |
@@ -12,9 +13,14 @@
 //! | text, sound, pictures, film | the `..TokensDetails` lists; DOCUMENT counts as pictures |
 //! | usage of a stream | the last `usageMetadata` |
 //! | ending | `candidates[].finishReason`, `promptFeedback.blockReason` |
-//! | whole stream | a finish reason for every candidate, and a body that ended by itself |
+//! | whole stream | a finish reason for every candidate, and a body that ended by itself; of an array, its closing bracket |
+//! | error | `error`, of the body or of the only element of an array |
 //!
-//! A stream asked for without `alt=sse` is one JSON array; it is not read and never good.
+//! A stream asked for without `alt=sse` is one JSON array of the same chunks, which arrive one by one. It is read and
+//! stored as it is: it has a key of its own, and no other kind of answer is made from it. An array whose bracket never
+//! came is partial, whatever its candidates said.
+//!
+//! Field names are read in camelCase and, since Google's own clients send them too, in snake_case.
 
 mod reply;
 
@@ -26,11 +32,12 @@ use http::request::Parts;
 use http::{StatusCode, Uri};
 
 use self::reply::{GeminiFacts, read_usage};
+use super::identity::find;
 use super::openai_chat::elsewhere;
-use super::stream::{Facts, SseReader};
+use super::stream::{ArrayOrEvents, Facts};
 use super::{
-    CapField, Finish, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, StreamShape,
-    Tool, ToolChoice, Usage, assemble, path,
+    CapField, Finish, Format, Identity, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader,
+    StreamShape, Tool, ToolChoice, Usage, assemble, path,
 };
 use crate::call::json::{self, Object};
 use crate::call::{Call, Dialect, Doc};
@@ -77,7 +84,7 @@ impl Format for Gemini {
     fn key_path<'a>(&self, uri: &'a Uri) -> (Cow<'a, str>, Vec<&'a str>) {
         let query = uri.query().into_iter().flat_map(|query| query.split('&'));
         match uri.path().strip_suffix(":streamGenerateContent") {
-            Some(model) if query.clone().any(|pair| pair == "alt=sse") => {
+            Some(model) if is_sse(uri) => {
                 (format!("{model}:generateContent").into(), query.filter(|pair| *pair != "alt=sse").collect())
             }
             _ => (uri.path().into(), query.collect()),
@@ -116,11 +123,14 @@ impl Format for Gemini {
     fn clear_tool_results(&self, message: &str, text: &str) -> Option<String> {
         let answer = format!(r#"{{"result":{}}}"#, json::quote(text));
         let cleared = |part: &str| -> Option<String> {
-            let response = Object::parse(part)?.some("functionResponse")?;
+            let object = Object::parse(part)?;
+            let (name, response) = ["functionResponse", "function_response"]
+                .into_iter()
+                .find_map(|name| Some((name, object.some(name)?)))?;
             let mut inner = Doc::new(response.to_owned());
             inner.set("response", &answer).ok()?;
             let mut doc = Doc::new(part.to_owned());
-            doc.set("functionResponse", std::str::from_utf8(inner.bytes()).ok()?).ok()?;
+            doc.set(name, std::str::from_utf8(inner.bytes()).ok()?).ok()?;
             String::from_utf8(doc.into_bytes().into()).ok()
         };
         let mut doc = Doc::new(message.to_owned());
@@ -169,15 +179,17 @@ impl Format for Gemini {
         &["labels", "serviceTier", "store"]
     }
 
+    /// `cachedContent` is no reason: its name is given once and what it names never changes, only when it expires.
     fn bypass(&self, call: &Call) -> Option<&'static str> {
         let doc = &call.doc;
         if doc.some("store").is_some_and(|store| store != "false") {
             return Some("store-true");
         }
-        if doc.some("continuationToken").is_some() {
+        if either(doc, "continuationToken", "continuation_token").is_some() {
             return Some("continuation");
         }
-        if doc.elements("mcpServers").is_some_and(|servers| !servers.is_empty()) {
+        let servers = either(doc, "mcpServers", "mcp_servers").and_then(json::elements);
+        if servers.is_some_and(|servers| !servers.is_empty()) {
             return Some("mcp-servers");
         }
         let prompt = self.prompt(call);
@@ -189,25 +201,46 @@ impl Format for Gemini {
     }
 
     fn read_reply(&self, body: &[u8]) -> Outcome {
-        match std::str::from_utf8(body).ok().and_then(Object::parse) {
-            Some(reply) => {
-                let mut facts = GeminiFacts::default();
-                facts.chunk(&reply);
-                facts.outcome(true)
-            }
-            None => Outcome { finish: Finish::Failed, empty: true, ..Outcome::default() },
+        let failed = || Outcome { finish: Finish::Failed, empty: true, ..Outcome::default() };
+        let Ok(text) = std::str::from_utf8(body) else { return failed() };
+        let mut facts = GeminiFacts::default();
+        if let Some(reply) = Object::parse(text) {
+            facts.chunk(&reply);
+        } else if let Some(chunks) = json::elements(text) {
+            // A stream of one array whose bytes are all at hand, or an error in a list.
+            chunks.into_iter().for_each(|chunk| facts.event(None, chunk));
+        } else {
+            return failed();
         }
+        facts.outcome(true)
     }
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
-        Box::new(SseReader::new(GeminiFacts::default()))
+        Box::new(ArrayOrEvents::new(GeminiFacts::default()))
+    }
+
+    fn stream_shape(&self, call: &Call) -> StreamShape {
+        let shape = StreamShape::with_usage(true);
+        if is_sse(&call.parts.uri) { shape } else { shape.as_array() }
+    }
+
+    fn identity(&self, body: &[u8], is_stream: bool) -> Identity {
+        find(body, is_stream, |finder, chunk| {
+            finder.id(chunk, "responseId");
+            finder.date(chunk, "createTime");
+        })
     }
 
     fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
         assemble::gemini::to_document(stream)
     }
 
-    fn to_stream(&self, document: &[u8], _: StreamShape) -> Option<Vec<Bytes>> {
+    fn to_stream(&self, document: &[u8], shape: StreamShape) -> Option<Vec<Bytes>> {
+        if shape.array {
+            // Stored under a key of its own, it came as the array it is.
+            let is_array = document.trim_ascii_start().first() == Some(&b'[');
+            return is_array.then(|| vec![Bytes::copy_from_slice(document)]);
+        }
         assemble::gemini::to_stream(document)
     }
 
@@ -221,15 +254,23 @@ impl Format for Gemini {
     }
 }
 
+/// True if a stream is asked for as server-sent events rather than as one array.
+fn is_sse(uri: &Uri) -> bool {
+    uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"))
+}
+
 /// What stands before an endpoint of Vertex with a tuned model. Its name is no model to choose, so it is only read.
 const ENDPOINTS: &str = "/endpoints/";
 
-/// Where a path of Google's names what is to answer, and after which word; the last such word counts.
+/// Where a path of Google's names what is to answer, and after which word; the last such word counts. What is to be
+/// done stands behind the last colon, at the very end.
 fn named_in(path: &str) -> Option<(&'static str, Range<usize>)> {
+    let (head, task) = path.rsplit_once(':')?;
     let words = ["/models/", "/tunedModels/", ENDPOINTS].into_iter();
     words
-        .filter_map(|after| Some((after, path::segment(path, after, ':')?)))
+        .filter_map(|after| Some((after, head.rfind(after)? + after.len()..head.len())))
         .max_by_key(|(_, segment)| segment.start)
+        .filter(|(_, segment)| !segment.is_empty() && !task.contains('/'))
 }
 
 /// Where the model stands in a path of Google's, still percent-encoded.

@@ -5,13 +5,17 @@
 //!
 //! | | path ends in | body has |
 //! |---|---|---|
-//! | [`OpenAiChat`](Dialect::OpenAiChat) | `/chat/completions` | `messages` |
-//! | [`AnthropicMessages`](Dialect::AnthropicMessages) | `/messages` | `messages`, `max_tokens`, and `system` or an `anthropic-version` header |
-//! | [`OpenAiResponses`](Dialect::OpenAiResponses) | `/responses` | `input`, and `instructions`, `max_output_tokens` or `previous_response_id` |
+//! | [`OpenAiChat`](Dialect::OpenAiChat) | `/chat/completions` | `model`, and `messages` that each have a `role` |
+//! | [`AnthropicMessages`](Dialect::AnthropicMessages) | `/messages` of an API's root, Vertex's `/publishers/anthropic/models/{model}:rawPredict`, Bedrock's `/model/{model}/invoke` | `messages`, `max_tokens`, and `system` or an `anthropic-version` header |
+//! | [`OpenAiResponses`](Dialect::OpenAiResponses) | `/responses` of an API's root | `input`, and `instructions`, `max_output_tokens` or `previous_response_id` |
 //! | [`GeminiGenerate`](Dialect::GeminiGenerate) | `/models/{model}:generateContent`, `:streamGenerateContent` | |
 //! | [`OllamaChat`](Dialect::OllamaChat) | `/api/chat`, `/api/generate` | |
 //! | [`Embeddings`](Dialect::Embeddings) | `/embeddings`, `/api/embed`, `:embedContent`, `:batchEmbedContents` | |
 //! | [`Opaque`](Dialect::Opaque) | anything else | |
+//!
+//! The body is asked only where the path is nobody's: a gateway's own. Endpoints that count, split, rank, check or file
+//! what a call would send (`/tokenize`, `/threads/..`, `/batches`) are opaque whatever their body, and so are those with
+//! a shape of their own (Cohere's `/v2/chat`, Bedrock's `converse`).
 //!
 //! # Example
 //! ```
@@ -38,6 +42,8 @@ mod anthropic;
 mod assemble;
 pub(crate) mod embeddings;
 mod gemini;
+mod identity;
+pub mod json_array;
 mod ollama;
 mod opaque;
 mod openai_chat;
@@ -56,6 +62,8 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Request, StatusCode};
 
+pub use self::identity::{Identity, Place, Stamp};
+pub use self::opaque::{RawIdentity, read_raw};
 pub use self::outcome::{Finish, Outcome, StreamReader, is_event_stream, is_free_of_charge, read};
 pub use self::prompt::{Image, Message, Part, Prompt, Role, Source, Tool, ToolChoice};
 pub use self::usage::Usage;
@@ -134,6 +142,19 @@ pub trait Format: fmt::Debug + Send + Sync + 'static {
     /// A reader for the frames of a streamed reply body.
     fn stream_reader(&self) -> Box<dyn StreamReader>;
 
+    /// Where a reply says which one it is and when it was made: what is made anew when it is served again. None where
+    /// nothing does, or where it has to stay. Ids of tool calls are part of the answer.
+    fn identity(&self, body: &[u8], is_stream: bool) -> Identity {
+        let _ = (body, is_stream);
+        Identity::default()
+    }
+
+    /// The same for the reply to this call, which may say how its endpoint ends a stream: [`StreamEnd`].
+    fn stream_reader_for(&self, call: &Call) -> Box<dyn StreamReader> {
+        let _ = call;
+        self.stream_reader()
+    }
+
     /// The document that says the same as this whole stream (its end marker seen); `None` where that cannot be told.
     fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
         let _ = stream;
@@ -154,7 +175,7 @@ pub trait Format: fmt::Debug + Send + Sync + 'static {
     /// How this caller wants a stream to look.
     fn stream_shape(&self, call: &Call) -> StreamShape {
         let _ = call;
-        StreamShape { usage: true }
+        StreamShape::with_usage(true)
     }
 
     /// Asks for usage at the end of the stream where a caller did not and the format needs asking; the body is left
@@ -176,19 +197,62 @@ pub trait Format: fmt::Debug + Send + Sync + 'static {
     fn error_body(&self, status: StatusCode, kind: &str, message: &str) -> Bytes;
 }
 
+/// How an endpoint ends its streams: a value among a call's extensions, for servers that are known to be lax.
+///
+/// OpenAI ends a stream with `data: [DONE]`, and a stream without it may have lost its end, so it is partial and never
+/// stored. A few servers never send the marker. Where one is known to be such,
+/// [`FinishReason`](StreamEnd::FinishReason) takes a stream for whole when the body ended by itself and every answer
+/// that was asked for (`n`) has its finish reason, which stands in its last piece. Formats with another end marker, or
+/// with none, do not look at this.
+///
+/// # Example
+/// ```
+/// use thrifty::call::Call;
+/// use thrifty::dialect::{Finish, StreamEnd};
+///
+/// let mut call = Call::post("http://127.0.0.1:8000/v1/chat/completions",
+///     r#"{"model":"local","messages":[{"role":"user","content":"hi"}],"stream":true}"#);
+/// let stream = b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"11\"},\"finish_reason\":\"stop\"}]}\n\n";
+/// let finish = |call: &Call| {
+///     let mut reader = call.format().stream_reader_for(call);
+///     reader.push(stream);
+///     reader.outcome(true).finish
+/// };
+/// assert_eq!(finish(&call), Finish::Partial, "strict, where nothing is said");
+/// call.parts.extensions.insert(StreamEnd::FinishReason);
+/// assert_eq!(finish(&call), Finish::Whole);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StreamEnd {
+    /// With the format's end marker.
+    #[default]
+    Marker,
+    /// With a finish reason for every answer, and a body that ends by itself.
+    FinishReason,
+}
+
 /// How a caller wants a stream to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct StreamShape {
     /// True if usage is part of the stream for this caller.
     pub usage: bool,
+    /// True if the stream is one JSON array rather than events (Gemini without `alt=sse`).
+    pub array: bool,
 }
 
 impl StreamShape {
     /// A stream with usage in it, or without.
     #[must_use]
     pub fn with_usage(usage: bool) -> Self {
-        Self { usage }
+        Self { usage, array: false }
+    }
+
+    /// The same as one JSON array.
+    #[must_use]
+    pub fn as_array(self) -> Self {
+        Self { array: true, ..self }
     }
 }
 
@@ -242,7 +306,8 @@ impl Dialect {
         known
             .clone()
             .find(|dialect| dialect.format().claims_path(path))
-            .or_else(|| known.clone().find(|dialect| dialect.format().claims_body(parts, doc)))
+            // The least telling body is OpenAI's, which comes first among all.
+            .or_else(|| known.clone().rev().find(|dialect| dialect.format().claims_body(parts, doc)))
             .unwrap_or(Self::Opaque)
     }
 }

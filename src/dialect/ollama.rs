@@ -4,9 +4,11 @@
 //! |---|---|
 //! | model asked, served | `model`; the reply only echoes it |
 //! | stream | `stream`, true when it is not said |
+//! | messages, tools | `system`, `messages` or `prompt`; `tools`; a schema in `format` |
 //! | cap | `options.num_predict`; -1 and -2 are none |
 //! | input, cache read, output | `prompt_eval_count`, `prompt_eval_cached_count`, `eval_count` of the object with `done: true` |
-//! | ending | `done_reason`; `error` |
+//! | ending | `done_reason` |
+//! | error | `error`, of a reply or on a line of its own |
 //! | whole stream | a line with `done: true` |
 //!
 //! A streamed reply is one JSON object per line, not server-sent events. Reasoning is not counted apart.
@@ -17,12 +19,13 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 
+use super::identity::find;
 use super::openai_chat::{function_tool, role};
 use super::stream::{Facts, LineReader};
 use super::usage::{Contradiction, count};
 use super::{
-    CapField, Finish, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, StreamShape,
-    Tool, ToolChoice, Usage, assemble,
+    CapField, Finish, Format, Identity, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader,
+    StreamShape, Tool, ToolChoice, Usage, assemble,
 };
 use crate::Error;
 use crate::call::json::{self, Object};
@@ -135,6 +138,10 @@ impl Format for Ollama {
 
     fn stream_reader(&self) -> Box<dyn StreamReader> {
         Box::new(LineReader::new(OllamaFacts::default()))
+    }
+
+    fn identity(&self, body: &[u8], is_stream: bool) -> Identity {
+        find(body, is_stream, |finder, line| finder.date(line, "created_at"))
     }
 
     fn to_document(&self, stream: &[u8]) -> Option<Bytes> {

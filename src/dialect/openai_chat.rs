@@ -4,7 +4,9 @@
 //! |---|---|
 //! | model asked | `model`; without it Azure's `/deployments/{name}/` in the path |
 //! | model served, service tier | `model`, `service_tier` of the reply, of any chunk |
-//! | cap | `max_completion_tokens`, else `max_tokens` |
+//! | stream | `stream`; `stream_options.include_usage` is asked for where a caller did not |
+//! | messages, tools | `messages`; `tools` and `functions`; a schema in `response_format.json_schema.schema` |
+//! | cap | `max_completion_tokens`, else `max_tokens`; for each of `n` answers |
 //! | input, output | `usage.prompt_tokens`, `usage.completion_tokens` (reasoning is added when the total says it is beside) |
 //! | cache read | `prompt_tokens_details.cached_tokens`, else DeepSeek's `prompt_cache_hit_tokens`; never Mistral's `num_cached_tokens` |
 //! | cache write | `prompt_tokens_details.cache_write_tokens` |
@@ -12,7 +14,8 @@
 //! | sound, pictures, film | `audio_tokens`, `image_tokens`, `video_tokens` of the details |
 //! | usage of a stream | the last that is not null, of any chunk; Groq's `x_groq.usage`, Moonshot's `choices[].usage` |
 //! | ending | `choices[].finish_reason`, worst of all choices; `refusal` that is not null; `error` |
-//! | whole stream | a finish reason for every choice, and `data: [DONE]` |
+//! | whole stream | a finish reason for every choice, and `data: [DONE]`; for endpoints said to send none ([`StreamEnd`]) a finish reason for each of the `n` choices and a body that ended by itself |
+//! | error | `error` of a reply, a chunk or a choice; an event named `error` |
 
 mod reply;
 
@@ -23,10 +26,11 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 
+use super::identity::find;
 use super::stream::SseReader;
 use super::{
-    CapField, Format, FrameFilter, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader,
-    StreamShape, Tool, ToolChoice, Usage, assemble, path,
+    CapField, Format, FrameFilter, Identity, Image, Message, Outcome, Part, Prompt, Role, Source, StreamEnd,
+    StreamReader, StreamShape, Tool, ToolChoice, Usage, assemble, path,
 };
 use crate::Error;
 use crate::call::json::{self, Object};
@@ -46,10 +50,13 @@ impl Format for OpenAiChat {
     }
 
     fn claims_body(&self, parts: &Parts, doc: &Doc) -> bool {
-        // Anthropic's counting has the same members and is no completion.
-        !parts.uri.path().ends_with("/count_tokens")
-            && doc.elements("messages").is_some()
-            && doc.get("model").is_some()
+        // Each message has a role; a model is named. Converse has no model, a UI's own protocol no roles.
+        let is_message = |raw: &&str| Object::parse(raw).is_some_and(|message| message.str("role").is_some());
+        let path = parts.uri.path();
+        !path::is_elsewhere(path)
+            && !path::names_task(path)
+            && doc.str("model").is_some()
+            && doc.elements("messages").is_some_and(|messages| messages.iter().all(is_message))
     }
 
     fn model(&self, call: &Call) -> Option<String> {
@@ -170,8 +177,21 @@ impl Format for OpenAiChat {
         if doc.some("store").is_some_and(|store| store != "false") {
             return Some("store-true");
         }
-        if doc.some("web_search_options").is_some() {
+        if searches(call) {
             return Some("web-search");
+        }
+        // Azure puts passages of its own index in front of the prompt.
+        if ["data_sources", "dataSources"]
+            .into_iter()
+            .any(|name| doc.some(name).is_some_and(|list| list != "[]"))
+        {
+            return Some("data-sources");
+        }
+        if asks(doc, "plugins") {
+            return Some("plugins");
+        }
+        if asks(doc, "deferred") || asks(doc, "background") {
+            return Some("background");
         }
         // Spoken answers carry an id that expires.
         let speaks = |kind: &&str| json::string(kind).as_deref() == Some("audio");
@@ -201,6 +221,22 @@ impl Format for OpenAiChat {
         Box::new(SseReader::new(reply::ChatFacts::default()))
     }
 
+    fn identity(&self, body: &[u8], is_stream: bool) -> Identity {
+        find(body, is_stream, |finder, chunk| {
+            finder.id(chunk, "id");
+            finder.seconds(chunk, "created");
+        })
+    }
+
+    fn stream_reader_for(&self, call: &Call) -> Box<dyn StreamReader> {
+        match call.parts.extensions.get::<StreamEnd>() {
+            Some(StreamEnd::FinishReason) => {
+                Box::new(SseReader::new(reply::ChatFacts::unmarked(self.choices(call))))
+            }
+            _ => self.stream_reader(),
+        }
+    }
+
     fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
         assemble::openai_chat::to_document(stream)
     }
@@ -211,7 +247,7 @@ impl Format for OpenAiChat {
 
     fn stream_shape(&self, call: &Call) -> StreamShape {
         let options = call.doc.object("stream_options").unwrap_or_default();
-        StreamShape { usage: options.bool("include_usage") == Some(true) }
+        StreamShape::with_usage(options.bool("include_usage") == Some(true))
     }
 
     fn ask_for_usage(&self, call: &mut Call) {
@@ -239,6 +275,32 @@ impl Format for OpenAiChat {
         let (kind, message) = (json::quote(kind), json::quote(message));
         format!(r#"{{"error":{{"message":{message},"type":{kind},"param":null,"code":null}}}}"#).into()
     }
+}
+
+/// True if the answer draws on a search of the web: asked for in one of the vendors' ways, or done by the model itself.
+fn searches(call: &Call) -> bool {
+    let doc = &call.doc;
+    let is_off = || {
+        let parameters = doc.object("search_parameters");
+        parameters.and_then(|said| said.str("mode")).is_some_and(|mode| mode == "off")
+    };
+    doc.some("web_search_options").is_some()
+        || (doc.some("search_parameters").is_some() && !is_off())
+        || asks(doc, "enable_search")
+        || call.model().is_some_and(|model| {
+            let name = model.rsplit('/').next().unwrap_or_default();
+            name.ends_with(":online")
+                || name.contains("-search-preview")
+                || name.contains("-search-api")
+                || name.starts_with("sonar")
+                || name.starts_with("compound")
+        })
+}
+
+/// True if a member is there and is not `false`, nor an empty list.
+fn asks(doc: &Doc, name: &str) -> bool {
+    doc.some(name)
+        .is_some_and(|value| value != "false" && json::elements(value).is_none_or(|list| !list.is_empty()))
 }
 
 /// Content that is not in the request.
@@ -410,6 +472,10 @@ pub(super) fn content_part(raw: &str) -> Part<'_> {
 fn tool(raw: &str) -> Tool<'_> {
     let unknown = || Tool { raw, name: Cow::Borrowed(""), description: None, parameters: None, hosted: true };
     let Some(tool) = Object::parse(raw) else { return unknown() };
+    if tool.str("type").is_some_and(|kind| !matches!(&*kind, "function" | "custom")) {
+        // Moonshot's `builtin_function` and others' searches run at the vendor, whatever they hold.
+        return unknown();
+    }
     if let Some(function) = tool.object("function") {
         return function_tool(raw, &function);
     }

@@ -16,6 +16,81 @@ pub(super) fn segment(path: &str, after: &str, until: char) -> Option<Range<usiz
     (len > 0).then_some(start..start + len)
 }
 
+/// True if `path` is this endpoint of an API: its last name, under nothing, a version (`v1`, `v1beta`) or one of
+/// `bases`. `/v1/threads/{id}/messages` ends in `messages` too and is another thing.
+pub(super) fn is_endpoint(path: &str, name: &str, bases: &[&str]) -> bool {
+    let Some(base) = path.strip_suffix(name).and_then(|base| base.strip_suffix('/')) else { return false };
+    let last = base.rsplit('/').next().unwrap_or_default();
+    let is_version =
+        last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    last.is_empty() || is_version || bases.contains(&last)
+}
+
+/// True for the endpoints of known APIs that take bodies like those of a known format and are something else: they
+/// count, split, check, rank or file what a call would send, or answer in a shape of their own.
+///
+/// A path nobody knows is not one of them: gateways have paths of their own, and there the body tells.
+pub(super) fn is_elsewhere(path: &str) -> bool {
+    const LAST: [&str; 30] = [
+        // Counting and splitting: Anthropic, OpenAI, vLLM, llama.cpp.
+        "count_tokens",
+        "input_tokens",
+        "tokenize",
+        "detokenize",
+        "apply-template",
+        "render",
+        "derender",
+        // Vectors, ranks, classes and checks: vLLM, Mistral, Cohere, OpenAI.
+        "pooling",
+        "classify",
+        "classifications",
+        "score",
+        "rerank",
+        "moderations",
+        "embed",
+        // Kept by the vendor: conversations, jobs, files.
+        "batches",
+        "batch",
+        "files",
+        "uploads",
+        "compact",
+        "threads",
+        "runs",
+        "assistants",
+        "conversations",
+        "interactions",
+        "sessions",
+        "client_secrets",
+        // Shapes of their own: Bedrock, Cohere, other services of OpenAI.
+        "converse",
+        "converse-stream",
+        "speech",
+        "translations",
+    ];
+    // `/v2/chat` is Cohere's; what stands below these names belongs to one kept conversation, job or answer.
+    const BELOW: [&str; 10] = [
+        "/threads/",
+        "/assistants/",
+        "/conversations/",
+        "/batches/",
+        "/files/",
+        "/evals/",
+        "/fine_tuning/",
+        "/responses/",
+        "/completions/",
+        "/audio/",
+    ];
+    let last = path.rsplit('/').next().unwrap_or_default();
+    LAST.contains(&last) || path.ends_with("/v2/chat") || BELOW.iter().any(|name| path.contains(name))
+}
+
+/// True where a cloud's path names the model and what to do with it, whatever the body says: Bedrock's
+/// `/model/{model}/invoke`, Google's `/models/{model}:rawPredict`.
+pub(super) fn names_task(path: &str) -> bool {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    last.contains(':') || last.starts_with("invoke")
+}
+
 /// A name of a path without its percent-encoding; bytes that are no UTF-8 become U+FFFD.
 pub(super) fn decoded(name: &str) -> String {
     let bytes = name.as_bytes();

@@ -3,13 +3,16 @@
 //! | what | where it is read |
 //! |---|---|
 //! | model asked, served | `model` of the request, of the reply |
-//! | cap | `max_output_tokens` |
+//! | stream | `stream` |
+//! | messages, tools | `instructions`, `input`; `tools`; a schema in `text.format.schema` |
+//! | cap | `max_output_tokens`, 16 or more |
 //! | input, output | `usage.input_tokens`, `usage.output_tokens`, both with their parts |
 //! | cache read, cache write | `input_tokens_details.cached_tokens`; `cache_write_tokens`, of which `cache_write_tokens_details.ttl_12h_tokens` is long |
 //! | reasoning | `output_tokens_details.reasoning_tokens` |
 //! | searches | `tool_usage.web_search.num_requests`, beside `usage` |
 //! | ending | `status`, `incomplete_details.reason`, a content part of type `refusal` |
 //! | whole stream | `response.completed`, which holds the whole reply |
+//! | error | `error` of a reply, `status: failed`, an event `error` |
 
 use std::borrow::Cow;
 
@@ -17,14 +20,15 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
 
+use super::identity::{Finder, find};
 use super::openai_chat::{
     OpenAiChat, content_part, content_parts, elsewhere, function_tool, marked, role, tool_choice,
 };
 use super::stream::{Facts, SseReader, is_json, worse};
 use super::usage::{Contradiction, count};
 use super::{
-    CapField, Finish, Format, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader, StreamShape,
-    Tool, ToolChoice, Usage, assemble,
+    CapField, Finish, Format, Identity, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader,
+    StreamShape, Tool, ToolChoice, Usage, assemble, path,
 };
 use crate::Error;
 use crate::call::json::{self, Object};
@@ -40,15 +44,13 @@ impl Format for Responses {
     }
 
     fn claims_path(&self, path: &str) -> bool {
-        path.ends_with("/responses")
+        path::is_endpoint(path, "responses", &["openai"])
     }
 
     fn claims_body(&self, parts: &Parts, doc: &Doc) -> bool {
         let telling = ["max_output_tokens", "instructions", "previous_response_id"];
-        let path = parts.uri.path();
         // Counting and compacting have the same members and are no answers; speech has an input and instructions.
-        !path.contains("/responses/")
-            && !path.contains("/audio/")
+        !path::is_elsewhere(parts.uri.path())
             && doc.get("voice").is_none()
             && doc.get("input").is_some()
             && telling.iter().any(|name| doc.get(name).is_some())
@@ -189,6 +191,21 @@ impl Format for Responses {
         Box::new(SseReader::new(ResponseFacts::default()))
     }
 
+    fn identity(&self, body: &[u8], is_stream: bool) -> Identity {
+        find(body, is_stream, |finder, event| {
+            if !is_stream {
+                return identity_of(finder, event);
+            }
+            if let Some(object) = event.object("response") {
+                identity_of(finder, &object);
+            }
+            if let Some(object) = event.object("item") {
+                identity_of_item(finder, &object);
+            }
+            finder.id(event, "item_id");
+        })
+    }
+
     fn to_document(&self, stream: &[u8]) -> Option<Bytes> {
         assemble::responses::to_document(stream)
     }
@@ -203,6 +220,26 @@ impl Format for Responses {
 
     fn error_body(&self, status: StatusCode, kind: &str, message: &str) -> Bytes {
         OpenAiChat.error_body(status, kind, message)
+    }
+}
+
+/// A response, unless it is kept at the provider: then it goes on to be known by its id.
+fn identity_of<'a>(finder: &mut Finder<'a>, response: &Object<'a>) {
+    if response.bool("store") != Some(false) {
+        return finder.leave();
+    }
+    finder.id(response, "id");
+    finder.seconds(response, "created_at");
+    finder.seconds(response, "completed_at");
+    let items = response.elements("output").unwrap_or_default();
+    items.into_iter().filter_map(Object::parse).for_each(|item| identity_of_item(finder, &item));
+}
+
+/// An item. What is encrypted is bound to the id and comes back with it: the provider refuses it under another one.
+fn identity_of_item<'a>(finder: &mut Finder<'a>, item: &Object<'a>) {
+    finder.id(item, "id");
+    if item.some("encrypted_content").is_some() {
+        finder.keep(item, "id");
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::de::IgnoredAny;
 
+use super::json_array::Elements;
 use super::sse::{Event, Events};
 use super::{Finish, Outcome, StreamReader};
 
@@ -40,6 +41,50 @@ impl<F: Facts> StreamReader for SseReader<F> {
     }
 
     fn outcome(&self, ended: bool) -> Outcome {
+        let mut outcome = self.facts.outcome(ended);
+        if self.unread && outcome.finish == Finish::Whole {
+            outcome.finish = Finish::Unknown;
+        }
+        outcome
+    }
+}
+
+/// Reads the facts of a stream that is one JSON array, or server-sent events: its first byte tells which, so that a
+/// reader needs neither the call nor the headers.
+#[derive(Debug)]
+pub(super) struct ArrayOrEvents<F> {
+    events: Events,
+    elements: Elements,
+    facts: F,
+    unread: bool,
+    is_array: Option<bool>,
+}
+
+impl<F: Facts> ArrayOrEvents<F> {
+    pub(super) fn new(facts: F) -> Self {
+        Self { events: Events::new(), elements: Elements::new(), facts, unread: false, is_array: None }
+    }
+}
+
+impl<F: Facts> StreamReader for ArrayOrEvents<F> {
+    fn push(&mut self, chunk: &[u8]) {
+        // White space and a byte order mark begin both forms. Until more comes both readers get them.
+        let silent = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0xEF | 0xBB | 0xBF);
+        if self.is_array.is_none() {
+            self.is_array = chunk.iter().find(|byte| !silent(byte)).map(|first| *first == b'[');
+        }
+        let facts = &mut self.facts;
+        if self.is_array != Some(true) {
+            self.unread |= self.events.push(chunk, |event| facts.event(event.name, &event.data)).is_err();
+        }
+        if self.is_array != Some(false) {
+            self.unread |= self.elements.push(chunk, |element| facts.event(None, element)).is_err();
+        }
+    }
+
+    fn outcome(&self, ended: bool) -> Outcome {
+        // The closing bracket is an end marker; events have none here.
+        let ended = if self.is_array == Some(true) { self.elements.is_closed() } else { ended };
         let mut outcome = self.facts.outcome(ended);
         if self.unread && outcome.finish == Finish::Whole {
             outcome.finish = Finish::Unknown;

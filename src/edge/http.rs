@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderValue};
 use http::uri::{PathAndQuery, Uri};
 use http::{Response, StatusCode};
 use http_body::Body;
@@ -17,8 +17,9 @@ use tower::ServiceExt;
 use tower_service::Service;
 
 use super::headers::inward;
+use super::refusal::refuse;
 use super::response::{Expecting, receive};
-use crate::call::{Call, Dialect, Reply, ReplyBody, is_signed};
+use crate::call::{Call, Dialect, Reply, is_signed};
 use crate::{BoxError, Error, Kind};
 
 /// Largest request body an edge collects, in bytes, unless told otherwise: that of Anthropic's API.
@@ -149,13 +150,15 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let FromHttp { inner, max_body, trust } = self.inner.clone();
-        let path = request.uri().path().to_owned();
+        // Kept for an error that may come; a clone of a URI copies nothing.
+        let uri = request.uri().clone();
         Box::pin(async move {
+            let path = uri.path();
             let (dialect, outcome) = match read(request, max_body, trust).await {
                 Ok(call) => (call.dialect, inner.oneshot(call).await.map_err(Into::into)),
-                Err(error) => (claimed_by(&path), Err(error.into())),
+                Err(error) => (claimed_by(path), Err(error.into())),
             };
-            Ok(outcome.map_or_else(|error| answer(dialect, &error), outward))
+            Ok(outcome.map_or_else(|error| answer(dialect, path, &error), outward))
         })
     }
 }
@@ -177,6 +180,10 @@ where
             cause,
         )),
         Err(cause) => {
+            // A body of our own says better what happened to it.
+            if let Some(ours) = Error::find(&*cause) {
+                return Err(ours.clone());
+            }
             let way_out = "send the request again";
             Err(Error::caused_by(Kind::BadInput, "the request body could not be read", way_out, cause))
         }
@@ -194,29 +201,12 @@ fn claimed_by(path: &str) -> Dialect {
 }
 
 /// An error as a reply that the clients of this format can show.
-fn answer(dialect: Dialect, error: &BoxError) -> Reply {
+fn answer(dialect: Dialect, path: &str, error: &BoxError) -> Reply {
     let (status, message) = match Error::find(&**error) {
         Some(ours) => (status(ours), ours.to_string()),
         None => (StatusCode::BAD_GATEWAY, "the provider could not be reached; try again".to_owned()),
     };
-    let kind = match (dialect, status) {
-        (_, StatusCode::BAD_REQUEST) => "invalid_request_error",
-        (Dialect::AnthropicMessages, StatusCode::PAYLOAD_TOO_LARGE) => "request_too_large",
-        (_, StatusCode::PAYLOAD_TOO_LARGE) => "invalid_request_error",
-        (Dialect::AnthropicMessages, StatusCode::TOO_MANY_REQUESTS) => "rate_limit_error",
-        (_, StatusCode::TOO_MANY_REQUESTS) => "insufficient_quota",
-        (_, StatusCode::GATEWAY_TIMEOUT) => "not_cached",
-        _ => "api_error",
-    };
-    let body = dialect.format().error_body(status, kind, &message);
-    let mut reply = Response::new(ReplyBody::full(body));
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if status != StatusCode::BAD_GATEWAY {
-        // The same request would be refused again; providers' clients obey this header first.
-        reply.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));
-    }
-    reply
+    refuse(dialect, path, status, &message)
 }
 
 fn status(error: &Error) -> StatusCode {
@@ -355,6 +345,7 @@ fn moved(uri: &Uri, origin: &Uri) -> Result<Uri, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::ReplyBody;
     use http_body_util::Full;
     use tower::service_fn;
 

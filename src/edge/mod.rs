@@ -71,6 +71,7 @@
 pub mod async_openai;
 mod headers;
 mod http;
+mod refusal;
 #[cfg(feature = "reqwest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 pub mod reqwest;
@@ -82,6 +83,7 @@ mod retry;
 mod typed;
 
 pub use self::http::{AnsweringErrors, FromHttp, ToHttp};
+pub use self::refusal::{error_body, refuse};
 pub use self::retry::{Retry, RetryLayer};
 pub use self::typed::{Refused, Typed, Untyped};
 

@@ -79,14 +79,11 @@ where
             return Ok(ReplyBody::stream(Resumed { frames, rest: body }));
         }
     }
-    Ok(ReplyBody::full(match frames.pop_front() {
-        Some(only) if frames.is_empty() => only,
-        first => {
-            let mut all = BytesMut::with_capacity(length);
-            first.iter().chain(&frames).for_each(|data| all.extend_from_slice(data));
-            all.freeze()
-        }
-    }))
+    // Copied even if it is one piece: a piece is a window into a client's read buffer, and an answer that is kept
+    // would keep that whole buffer, and make the client begin a new one.
+    let mut all = BytesMut::with_capacity(length);
+    frames.iter().for_each(|data| all.extend_from_slice(data));
+    Ok(ReplyBody::full(all))
 }
 
 /// Frames that were read already, then the others.

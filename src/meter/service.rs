@@ -146,6 +146,8 @@ impl Open {
 
     fn answered(self, mut reply: Reply) -> Reply {
         reply.extensions_mut().insert(self.handle.clone());
+        // What is known before a stream ends is in there.
+        reply.extensions_mut().insert(self.draft.clone());
         let known = self.draft.note(|receipt| {
             receipt.status = Some(reply.status().as_u16());
             if receipt.served == Served::Nowhere {

@@ -40,17 +40,21 @@ pub(super) fn body(answer: &Answer, input: &Input) -> String {
 pub(super) fn events(answer: &Answer, input: &Input, include_usage: bool) -> Vec<String> {
     let null = if include_usage { r#","usage":null"# } else { "" };
     let chunk = |index: usize, delta: &str, finish: &str| {
-        event(answer, &format!(r#"[{{"index":{index},"delta":{delta},"finish_reason":{finish}}}]"#), null)
+        event(
+            answer,
+            &format!(r#"[{{"index":{index},"delta":{delta},"logprobs":null,"finish_reason":{finish}}}]"#),
+            null,
+        )
     };
     let mut events = Vec::new();
     for (index, content) in answer.choices.iter().enumerate() {
         match content {
-            Content::Text(_) => events.push(chunk(index, r#"{"role":"assistant","content":""}"#, "null")),
-            Content::Refusal(_) => events.push(chunk(index, r#"{"role":"assistant","refusal":""}"#, "null")),
+            Content::Text(_) => events.push(chunk(index, r#"{"role":"assistant","content":"","refusal":null}"#, "null")),
+            Content::Refusal(_) => events.push(chunk(index, r#"{"role":"assistant","content":null,"refusal":""}"#, "null")),
             Content::Tool { name, .. } => events.push(chunk(
                 index,
                 &format!(
-                    r#"{{"role":"assistant","content":null,"tool_calls":[{{"index":0,"id":"call_{id}_{index}","type":"function","function":{{"name":{name},"arguments":""}}}}]}}"#,
+                    r#"{{"role":"assistant","content":null,"tool_calls":[{{"index":0,"id":"call_{id}_{index}","type":"function","function":{{"name":{name},"arguments":""}}}}],"refusal":null}}"#,
                     id = answer.id,
                     name = quote(name),
                 ),
@@ -79,7 +83,7 @@ pub(super) fn events(answer: &Answer, input: &Input, include_usage: bool) -> Vec
 
 fn event(answer: &Answer, choices: &str, usage: &str) -> String {
     format!(
-        "data: {{\"id\":\"chatcmpl-{id}\",\"object\":\"chat.completion.chunk\",\"created\":{CREATED},\"model\":{model},\"choices\":{choices}{usage}}}\n\n",
+        "data: {{\"id\":\"chatcmpl-{id}\",\"object\":\"chat.completion.chunk\",\"created\":{CREATED},\"model\":{model},\"service_tier\":\"default\",\"system_fingerprint\":\"fp_embedded\",\"choices\":{choices}{usage}}}\n\n",
         id = answer.id,
         model = quote(&answer.model),
     )

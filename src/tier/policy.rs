@@ -238,6 +238,12 @@ impl TierPolicy {
         }
     }
 
+    /// Every model that this policy may send a call to in place of the one asked for.
+    pub(crate) fn models(&self) -> impl Iterator<Item = &str> {
+        let Settings { rules, ladder, fallback, .. } = &*self.0;
+        rules.iter().map(|rule| &rule.then).chain(ladder).chain(fallback).map(|model| &**model)
+    }
+
     pub(super) fn fallback(&self) -> &[Arc<str>] {
         &self.0.fallback
     }

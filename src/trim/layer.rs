@@ -1,7 +1,9 @@
 use tower_layer::Layer;
 
-use super::{Trim, TrimPolicy};
+use super::{Trim, TrimPolicy, apply, plan_with};
+use crate::call::Call;
 use crate::tokens::Counter;
+use crate::{Error, Kind};
 
 /// Wraps services in [`Trim`]. See the [module docs](crate::trim).
 #[derive(Clone, Debug)]
@@ -25,6 +27,14 @@ impl TrimLayer {
     pub fn with_counter(mut self, counter: Counter) -> Self {
         self.counter = counter;
         self
+    }
+
+    /// Trims `call` as the services of this layer do, without a line in its receipt.
+    pub(crate) fn trim(&self, call: &mut Call) -> Result<(), Error> {
+        match apply(call, &plan_with(call, &self.policy, &self.counter)?) {
+            Err(error) if error.kind() != Kind::NotEditable => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// The policy calls are trimmed by.

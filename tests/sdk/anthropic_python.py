@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import anthropic
-from common import Checks, need
+from common import Checks, need, seen
 from pydantic import BaseModel
 
 MODEL = "claude-haiku-4-5"
@@ -41,12 +41,12 @@ def ask(text, **more):
 
 
 def raw(call):
-    return call.headers.get("thrifty-served"), call.parse()
+    return seen(call.headers), call.parse()
 
 
 def stream(call):
     with call as response:
-        return response.headers.get("thrifty-served"), list(response.parse())
+        return seen(response.headers), list(response.parse())
 
 
 def plain(c, *asked, **more):
@@ -60,7 +60,7 @@ def streamed(c, *asked, **more):
 def helper(c, *asked, **more):
     """The stream put together by the library."""
     with c.messages.stream(**ask(*asked, **more)) as events:
-        served = events.response.headers.get("thrifty-served")
+        served = seen(events.response.headers)
         return served, [[event.type for event in events], events.get_final_message()]
 
 
@@ -121,12 +121,20 @@ def asynchronous(c):
             call = a.messages.with_streaming_response.create(stream=True, **ask("Anthropic, asynchronous."))
             async with call as response:
                 events = [event async for event in await response.parse()]
-                return response.headers.get("thrifty-served"), events
+                return seen(response.headers), events
 
     return asyncio.run(run())
 
 
 checks.stream("messages, asynchronous stream", asynchronous, events_are_whole)
+
+for name, more in [("text", {}), ("tool call", {"tools": TOOLS})]:
+    checks.both(
+        f"messages in both forms, {name}",
+        lambda c, text: plain(c, f"Anthropic: use the tool, {text}", **more),
+        lambda c, text: helper(c, f"Anthropic: use the tool, {text}", **more),
+        lambda a: a[1],
+    )
 
 checks.error(
     "an unknown path",
@@ -152,11 +160,11 @@ checks.error(
 
 def parsed(c):
     """`parse` has no raw access: the HTTP client tells what came."""
-    seen = []
-    hooks = {"response": [lambda response: seen.append(response.headers.get("thrifty-served"))]}
+    told = []
+    hooks = {"response": [lambda response: told.append(seen(response.headers))]}
     with c.copy(http_client=anthropic.DefaultHttpxClient(event_hooks=hooks)) as hooked:
         answer = hooked.messages.parse(**ask("Anthropic: a city as JSON."), output_format=City)
-    return seen[-1], answer
+    return told[-1], answer
 
 
 checks.call(

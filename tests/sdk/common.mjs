@@ -5,8 +5,8 @@
 // which), since a replayed answer may be given fresh ones.
 //
 // Where an answer came from is told by the server's sums, and by the header `thrifty-served` of answers that are no
-// streams; the two have to agree. A stored answer serves streams and documents alike, so each check asks a question
-// of its own.
+// streams; the two have to agree, and with both the header `cache-status`. A stored answer serves streams and
+// documents alike, so each check asks a question of its own, and `both` asks one in either form.
 
 import assert from "node:assert/strict";
 
@@ -24,8 +24,17 @@ const PAST = { "thrifty-cache": "no-store" };
 const UPSTREAM = ["upstream"];
 const CACHE = ["memory", "disk", "flight"];
 
-const IDENTITIES = /^(id|item_id|itemId|call_id|tool_call_id|toolCallId|response_id|responseId|obfuscation)$/;
+// Encrypted content is bound to the id of its item.
+const IDENTITIES = /^(id|item_id|itemId|call_id|tool_call_id|toolCallId|response_id|responseId|obfuscation|encrypted_content|reasoningEncryptedContent)$/;
 const TIMES = /^(created|created_at|completed_at|timestamp|stepTimeMs|responseTimeMs|.*(Duration|Ms|PerSecond))$/;
+
+let last = {};
+
+/** Remembers a reply's headers, and gives `thrifty-served` of them. */
+export function seen(headers) {
+  last = headers instanceof Headers ? Object.fromEntries(headers) : { ...headers };
+  return last["thrifty-served"];
+}
 
 /** An answer as nested plain values, with the names of the classes in it. */
 function plain(value, names, key = "") {
@@ -93,20 +102,7 @@ export class Checks {
     ];
     let before;
     for (const [step, url, client, expected] of steps) {
-      const earlier = await sums(url);
-      let served, answer;
-      try {
-        [served, answer] = await ask(client);
-      } catch (error) {
-        fail(name, `the ${step} call failed: ${error?.stack ?? error}`);
-      }
-      const came = await places(url, earlier);
-      if (came.length === 0 || !came.every((place) => expected.includes(place))) {
-        fail(name, `the ${step} call was served from ${came.join() || "nowhere"}, not from ${expected.join(" or ")}`);
-      }
-      if ((told || (served ?? undefined) !== undefined) && !came.includes(served)) {
-        fail(name, `the header of the ${step} call says ${served}, the sums say ${came}`);
-      }
+      const answer = await this.one(name, step, url, client, expected, ask, told);
       try {
         look(answer);
       } catch (error) {
@@ -125,6 +121,58 @@ export class Checks {
     }
     const how = cached ? "cached, uncached and direct are equal" : "never cached, and equal to the direct one";
     console.log(`ok   ${name}: ${how}`);
+  }
+
+  /** One call; its answer, if it came from where it should and says so. */
+  async one(name, step, url, client, expected, ask, told) {
+    const earlier = await sums(url);
+    let served, answer;
+    try {
+      [served, answer] = await ask(client);
+    } catch (error) {
+      fail(name, `the ${step} call failed: ${error?.stack ?? error}`);
+    }
+    const came = await places(url, earlier);
+    if (came.length === 0 || !came.every((place) => expected.includes(place))) {
+      fail(name, `the ${step} call was served from ${came.join() || "nowhere"}, not from ${expected.join(" or ")}`);
+    }
+    if ((told || (served ?? undefined) !== undefined) && !came.includes(served)) {
+      fail(name, `the header of the ${step} call says ${served}, the sums say ${came}`);
+    }
+    const { "cache-status": status = "", age, "thrifty-origin-id": origin } = last;
+    const isHit = /^thrifty; hit; ttl=\d+$/.test(status);
+    if (isHit !== (expected === CACHE) || !status.startsWith("thrifty; ")) {
+      fail(name, `the ${step} call's cache-status is ${status}`);
+    }
+    if ((isHit && !/^\d+$/.test(age)) || (origin !== undefined && !isHit)) {
+      fail(name, `the ${step} call's age is ${age}, its origin id ${origin}`);
+    }
+    if (origin !== undefined && JSON.stringify(answer).includes(origin)) {
+      fail(name, `the ${step} answer still has the id ${origin}`);
+    }
+    return answer;
+  }
+
+  /**
+   * One question in both forms: what is stored as one form has to serve the other. `joined(answer)` makes of a stream
+   * what does not depend on where it was cut.
+   */
+  async both(name, document, stream, joined = (answer) => answer) {
+    const forms = { document: [document, (answer) => answer], stream: [stream, joined] };
+    for (const [first, then] of [["document", "stream"], ["stream", "document"]]) {
+      const text = `${name}: a ${first} first.`;
+      const [ask, whole] = forms[then];
+      const wanted = await this.one(name, "direct", DIRECT_URL, this.direct, UPSTREAM, (c) => ask(c, text), false);
+      await this.one(name, `first ${first}`, URL, this.through, UPSTREAM, (c) => forms[first][0](c, text), false);
+      const got = await this.one(name, `${then} after it`, URL, this.through, CACHE, (c) => ask(c, text), false);
+      if (!last["thrifty-origin-id"]) fail(name, `the ${then} does not tell its origin id`);
+      try {
+        assert.deepStrictEqual(plain(whole(got), new Map()), plain(whole(wanted), new Map()));
+      } catch (error) {
+        fail(name, `the ${then} made of a ${first} differs: ${error.message.slice(0, 1500)}`);
+      }
+      console.log(`ok   ${name}: a stored ${first} serves a ${then}`);
+    }
   }
 
   /** `ask(client)` has to reject with the library's own `Kind`, with all `parts` in its message, each time. */

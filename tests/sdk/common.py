@@ -5,13 +5,14 @@ three answers have to be equal, down to their types and their order. Ids and tim
 (which of them are equal to which), since a replayed answer may be given fresh ones.
 
 Where an answer came from is told by the server's sums, and by the header `thrifty-served` of answers that are no
-streams; the two have to agree. A stored answer serves streams and documents alike, so each check asks a question of
-its own.
+streams; the two have to agree, and with both the header `cache-status`. A stored answer serves streams and documents
+alike, so each check asks a question of its own, and `both` asks one in either form.
 """
 
 import base64
 import json
 import os
+import re
 import sys
 import time
 import urllib.request
@@ -32,6 +33,8 @@ IDENTITIES = {
     "tool_use_id",
     "tool_call_id",
     "response_id",
+    # It is bound to the id of its item.
+    "encrypted_content",
     "obfuscation",
 }
 TIMES = {
@@ -44,6 +47,17 @@ TIMES = {
     "prompt_eval_duration",
     "eval_duration",
 }
+
+
+# The headers of the last reply.
+LAST = {}
+
+
+def seen(headers):
+    """Remembers a reply's headers, and gives `thrifty-served` of them."""
+    LAST.clear()
+    LAST.update({name.lower(): value for name, value in headers.items()})
+    return LAST.get("thrifty-served")
 
 
 class Plain:
@@ -134,16 +148,7 @@ class Checks:
             ("cached", URL, self.through, CACHE if cached else UPSTREAM),
         ]
         for step, url, client, expected in steps:
-            before = sums(url)
-            try:
-                served, answer = ask(client)
-            except Exception as error:
-                fail(name, f"the {step} call failed: {type(error).__name__}: {error}")
-            came = places(url, before)
-            if not came or not came <= expected:
-                fail(name, f"the {step} call was served from {came or 'nowhere'}, not from {expected}")
-            if (served is not None or told) and served not in came:
-                fail(name, f"the header of the {step} call says {served!r}, the sums say {came}")
+            answer = self.one(name, step, url, client, expected, ask, told)
             if look is not None:
                 try:
                     look(answer)
@@ -157,6 +162,49 @@ class Checks:
             print(f"ok   {name}: cached, uncached and direct are equal", flush=True)
         else:
             print(f"ok   {name}: never cached, and equal to the direct one", flush=True)
+
+    def one(self, name, step, url, client, expected, ask, told):
+        """One call; its answer, if it came from where it should and says so."""
+        before = sums(url)
+        try:
+            served, answer = ask(client)
+        except Exception as error:
+            fail(name, f"the {step} call failed: {type(error).__name__}: {error}")
+        came = places(url, before)
+        if not came or not came <= expected:
+            fail(name, f"the {step} call was served from {came or 'nowhere'}, not from {expected}")
+        if (served is not None or told) and served not in came:
+            fail(name, f"the header of the {step} call says {served!r}, the sums say {came}")
+        status, age, origin = (LAST.get(header) for header in ("cache-status", "age", "thrifty-origin-id"))
+        is_hit = bool(re.fullmatch(r"thrifty; hit; ttl=\d+", status or ""))
+        if is_hit != (expected is CACHE) or not (status or "").startswith("thrifty; "):
+            fail(name, f"the {step} call's cache-status is {status!r}")
+        if (is_hit and not (age or "").isdigit()) or (origin is not None and not is_hit):
+            fail(name, f"the {step} call's age is {age!r}, its origin id {origin!r}")
+        names = Plain()
+        names.of(answer)
+        if origin is not None and origin in names.names:
+            fail(name, f"the {step} answer still has the id {origin!r}")
+        return answer
+
+    def both(self, name, document, stream, joined=lambda answer: answer, origin=True):
+        """One question in both forms: what is stored as one form has to serve the other.
+
+        `document(client, text)` and `stream(client, text)` ask it; `joined(answer)` makes of a stream what does not
+        depend on where it was cut. With `origin` the header `thrifty-origin-id` has to be there.
+        """
+        forms = {"document": (document, lambda answer: answer), "stream": (stream, joined)}
+        for first, then in [("document", "stream"), ("stream", "document")]:
+            text = f"{name}: a {first} first."
+            ask, whole = forms[then]
+            wanted = self.one(name, "direct", DIRECT_URL, self.direct, UPSTREAM, lambda c: ask(c, text), False)
+            self.one(name, f"first {first}", URL, self.through, UPSTREAM, lambda c: forms[first][0](c, text), False)
+            got = self.one(name, f"{then} after it", URL, self.through, CACHE, lambda c: ask(c, text), False)
+            if origin and "thrifty-origin-id" not in LAST:
+                fail(name, f"the {then} does not tell its origin id")
+            if found := difference(Plain().of(whole(wanted)), Plain().of(whole(got))):
+                fail(name, f"the {then} made of a {first} differs: {found}")
+            print(f"ok   {name}: a stored {first} serves a {then}", flush=True)
 
     def stream(self, name, ask, look=None):
         self.call(name, ask, look, told=False)

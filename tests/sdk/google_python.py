@@ -2,7 +2,7 @@
 
 import asyncio
 
-from common import Checks, need
+from common import Checks, need, seen
 from google import genai
 from google.genai import errors, types
 from pydantic import BaseModel
@@ -36,8 +36,7 @@ def client(url, headers):
 
 
 def served(answer):
-    headers = {name.lower(): value for name, value in answer.sdk_http_response.headers.items()}
-    return headers.get("thrifty-served")
+    return seen(answer.sdk_http_response.headers)
 
 
 def plain(c, text, config=None, **more):
@@ -136,6 +135,31 @@ def count(c):
 
 # A count costs nothing, and no format claims its path: it is passed on each time.
 checks.call("token count", count, lambda a: need(a.total_tokens > 3, "a count"), cached=False)
+
+
+
+def put_together(chunks):
+    return {
+        "text": "".join(chunk.text or "" for chunk in chunks),
+        "calls": [call for chunk in chunks for call in chunk.function_calls or []],
+        "end": [chunks[-1].candidates[0].finish_reason, chunks[-1].usage_metadata, chunks[-1].model_version],
+        "ids": sorted({chunk.response_id for chunk in chunks}),
+    }
+
+
+def without_ids(chunks):
+    whole = put_together(chunks)
+    need(len(whole.pop("ids")) == 1, "one id in all chunks")
+    return whole
+
+
+for name, config in [("text", system), ("tool call", TOOLS)]:
+    checks.both(
+        f"content in both forms, {name}",
+        lambda c, text: plain(c, f"Google: use the tool, {text}", config),
+        lambda c, text: streamed(c, f"Google: use the tool, {text}", config),
+        without_ids,
+    )
 
 checks.error(
     "an unknown path",

@@ -3,7 +3,7 @@
 import asyncio
 
 import ollama
-from common import Checks, need
+from common import Checks, need, seen
 from pydantic import BaseModel
 
 MODEL = "llama3.2"
@@ -31,7 +31,7 @@ class City(BaseModel):
 
 def note(response):
     # The library shows no headers; its HTTP client does.
-    SEEN.append(response.headers.get("thrifty-served"))
+    SEEN.append(seen(response.headers))
 
 
 async def note_async(response):
@@ -136,6 +136,33 @@ def asynchronous(c):
 
 
 checks.stream("chat, asynchronous stream", asynchronous, is_text_stream)
+
+
+
+def put_together(parts):
+    return {
+        "text": "".join(part.message.content or "" for part in parts),
+        "calls": [call for part in parts for call in part.message.tool_calls or []],
+        "last": {name: value for name, value in parts[-1].model_dump().items() if name != "message"},
+    }
+
+
+for name, more in [("text", {}), ("tool call", {"tools": TOOLS})]:
+    checks.both(
+        f"chat in both forms, {name}",
+        lambda c, text: served(c.chat(**more, **ask(f"Ollama: use the tool, {text}"))),
+        lambda c, text: served(c.chat(stream=True, **more, **ask(f"Ollama: use the tool, {text}"))),
+        put_together,
+        # There is no id in this format.
+        origin=False,
+    )
+checks.both(
+    "generate in both forms",
+    lambda c, text: served(c.generate(model=MODEL, prompt=f"Ollama: {text}")),
+    lambda c, text: served(c.generate(model=MODEL, prompt=f"Ollama: {text}", stream=True)),
+    lambda parts: ["".join(part.response for part in parts), parts[-1].done_reason, parts[-1].eval_count, parts[-1].context],
+    origin=False,
+)
 
 checks.error(
     "an unknown path",

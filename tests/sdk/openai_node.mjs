@@ -3,7 +3,7 @@
 import OpenAI from "openai";
 import { zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
-import { Checks, need } from "./common.mjs";
+import { Checks, need, seen } from "./common.mjs";
 
 const MODEL = "gpt-5-mini";
 const FUNCTION = {
@@ -42,7 +42,7 @@ const all = async (stream) => {
 /** A call with raw access; a stream is read to its end. */
 async function raw(promise) {
   const { data, response } = await promise.withResponse();
-  return [response.headers.get("thrifty-served"), Symbol.asyncIterator in data ? await all(data) : data];
+  return [seen(response.headers), Symbol.asyncIterator in data ? await all(data) : data];
 }
 
 function isCall({ name, arguments: text }) {
@@ -96,7 +96,7 @@ await checks.stream(
     // The runner has no raw access: the transport tells what came.
     const seeing = async (...args) => {
       const response = await fetch(...args);
-      served = response.headers.get("thrifty-served");
+      served = seen(response.headers);
       return response;
     };
     const runner = c.withOptions({ fetch: seeing }).chat.completions.stream(request);
@@ -187,3 +187,33 @@ await checks.call(
   (c) => raw(c.responses.parse(input("Node responses: a city.", { text: { format: zodTextFormat(City, "city") } }))),
   (a) => City.parse(a.output_parsed),
 );
+
+const end = (chunks) => {
+  const choices = chunks.flatMap((chunk) => chunk.choices);
+  const calls = choices.flatMap((choice) => choice.delta.tool_calls ?? []);
+  need(new Set(chunks.map((chunk) => chunk.id)).size === 1, "one id in all chunks");
+  return {
+    text: textOf(chunks),
+    call: calls.map((call) => call.function.arguments ?? "").join(""),
+    name: calls[0]?.function.name,
+    finish: choices.map((choice) => choice.finish_reason).filter(Boolean),
+    usage: chunks.at(-1).usage,
+    model: chunks[0].model,
+  };
+};
+for (const [name, tools, flatTools] of [["text"], ["tool call", TOOLS, FLAT_TOOLS]]) {
+  const question = (text) => ({ ...ask(`Node: use the tool, ${text}`), tools });
+  await checks.both(
+    `chat in both forms, ${name}`,
+    (c, text) => raw(c.chat.completions.create(question(text))),
+    (c, text) => raw(c.chat.completions.create({ ...question(text), ...streamed })),
+    end,
+  );
+  const asked = (text) => input(`Node: use the tool, ${text}`, { tools: flatTools });
+  await checks.both(
+    `responses in both forms, ${name}`,
+    (c, text) => raw(c.responses.create(asked(text))),
+    (c, text) => raw(c.responses.create({ ...asked(text), stream: true })),
+    whole,
+  );
+}

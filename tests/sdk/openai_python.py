@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import openai
-from common import Checks, need
+from common import Checks, need, seen
 from pydantic import BaseModel
 
 MODEL = "gpt-5-mini"
@@ -42,13 +42,13 @@ def ask(text):
 
 def raw(call):
     """Gives what a non-streamed call with raw access gives."""
-    return call.headers.get("thrifty-served"), call.parse()
+    return seen(call.headers), call.parse()
 
 
 def stream(call):
     """Gives the chunks of a streamed call."""
     with call as response:
-        return response.headers.get("thrifty-served"), list(response.parse())
+        return seen(response.headers), list(response.parse())
 
 
 def text_of(chunks):
@@ -114,7 +114,7 @@ def chat(checks):
     def helper(c):
         with c.chat.completions.stream(model=MODEL, messages=ask("Openai: another city."), response_format=City) as s:
             events = [event.type for event in s]
-            return s._response.headers.get("thrifty-served"), [events, s.get_final_completion()]
+            return seen(s._response.headers), [events, s.get_final_completion()]
 
     checks.stream(
         "chat, structured output put together from a stream",
@@ -132,7 +132,7 @@ def chat(checks):
                 )
                 async with call as response:
                     chunks = [chunk async for chunk in await response.parse()]
-                    return response.headers.get("thrifty-served"), chunks
+                    return seen(response.headers), chunks
 
         return asyncio.run(run())
 
@@ -235,7 +235,46 @@ def errors(checks):
     )
 
 
+def both(checks):
+    """Each question as a document and as a stream, of which only one is asked of the upstream."""
+
+    def chat_stream(c, text, **more):
+        options = {"include_usage": True}
+        with c.chat.completions.stream(model=MODEL, messages=ask(text), stream_options=options, **more) as s:
+            events = list(s)
+            need(len({event.chunk.id for event in events if event.type == "chunk"}) == 1, "one id in all chunks")
+            return seen(s._response.headers), s.get_final_completion()
+
+    def response_stream(c, text, **more):
+        served, events = stream(
+            c.responses.with_streaming_response.create(model=MODEL, input=text, stream=True, store=False, **more)
+        )
+        need(len({event.response.id for event in events if hasattr(event, "response")}) == 1, "one id in all events")
+        return served, events[-1].response
+
+    for name, more, flat in [("text", {}, {}), ("tool call", {"tools": TOOLS}, {"tools": FLAT_TOOLS})]:
+        checks.both(
+            f"chat in both forms, {name}",
+            lambda c, text: raw(
+                c.chat.completions.with_raw_response.create(
+                    model=MODEL, messages=ask(f"Openai: use the tool, {text}"), **more
+                )
+            ),
+            lambda c, text: chat_stream(c, f"Openai: use the tool, {text}", **more),
+        )
+        checks.both(
+            f"responses in both forms, {name}",
+            lambda c, text: raw(
+                c.responses.with_raw_response.create(
+                    model=MODEL, input=f"Openai: use the tool, {text}", store=False, **flat
+                )
+            ),
+            lambda c, text: response_stream(c, f"Openai: use the tool, {text}", **flat),
+        )
+
+
 checks = Checks(client)
+both(checks)
 chat(checks)
 embeddings(checks)
 errors(checks)

@@ -3,7 +3,7 @@
 import { createOpenAI } from "@ai-sdk/openai";
 import { APICallError, Output, embedMany, generateText, jsonSchema, streamText, tool } from "ai";
 import { z } from "zod";
-import { Checks, need } from "./common.mjs";
+import { Checks, need, seen } from "./common.mjs";
 
 globalThis.AI_SDK_LOG_WARNINGS = false;
 
@@ -26,7 +26,7 @@ const open = (url, more = {}) => createOpenAI({ baseURL: `${url}/v1`, apiKey: "s
 const checks = new Checks((url, headers) => Object.assign(open(url, { headers }), { url }));
 
 const settings = (text, more = {}) => ({ instructions: "You are brief.", prompt: text, maxRetries: 0, ...more });
-const served = (response) => response.headers["thrifty-served"];
+const served = (response) => seen(response.headers);
 
 /** A whole answer: what the SDK makes of it, without what it makes up by itself. */
 async function whole(model, text, more) {
@@ -116,6 +116,14 @@ for (const [kind, of] of [
     (p) => streamed(of(p), `Vercel ${kind}: another city.`, city),
     (a) => City.parse(a.object),
   );
+  for (const [name, extra] of [["text", {}], ["tool call", { tools }]]) {
+    await checks.both(
+      `${kind} in both forms, ${name}`,
+      (p, text) => whole(of(p), `Vercel: use the tool, ${text}`, { ...more, ...extra }),
+      (p, text) => streamed(of(p), `Vercel: use the tool, ${text}`, { ...more, ...extra }),
+      ({ parts, ...end }) => end,
+    );
+  }
   await checks.error(
     `${kind}, a wish that is not known`,
     (p) => whole(of(p), "Vercel, wish.", { ...more, headers: { "thrifty-cache": "sometimes" } }),

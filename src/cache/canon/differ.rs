@@ -13,11 +13,12 @@ use super::{Member, Number, Paths, sorted};
 /// [`Bypass`] when one of them has no canonical form.
 pub fn differences(a: &[u8], b: &[u8], excluded: &[&str]) -> Result<Vec<String>, Bypass> {
     let excluded = Paths::new(excluded);
+    let (a, b) = (Tape::read(a)?, Tape::read(b)?);
     // Encoding each first finds what a comparison might step over: names twice inside members that do not count.
-    for body in [a, b] {
-        super::encode(body, &excluded, &mut super::Sink::new(blake3::Hasher::new(), body.len()))?;
+    for tape in [&a, &b] {
+        super::encode(tape, &excluded, &mut super::Sink::new(blake3::Hasher::new(), 0))?;
     }
-    let mut differ = Differ { a: Tape::read(a)?, b: Tape::read(b)?, found: Vec::new(), at: String::new() };
+    let mut differ = Differ { a, b, found: Vec::new(), at: String::new() };
     differ.value((0, 0), &excluded, excluded.all(), 0)?;
     Ok(differ.found)
 }

@@ -52,7 +52,7 @@ impl<'a> Tape<'a> {
         if std::str::from_utf8(source).is_err() {
             return Err(Bypass("not-utf8"));
         }
-        let nodes = Vec::with_capacity(source.len() / 24 + 16);
+        let nodes = Vec::with_capacity(source.len() / 12 + 16);
         let mut tape = Self { source, at: 0, arena: Vec::new(), nodes };
         tape.value(0)?;
         match tape.peek() {

@@ -188,12 +188,27 @@ fn differences_are_pointers_and_empty_only_for_equals() {
 #[test]
 fn a_body_larger_than_a_piece_hashes_as_one_written_at_once() {
     // The same fields into one unbuffered hasher.
-    for len in [0, 1, Sink::PIECE - 10, Sink::PIECE - 9, Sink::PIECE, Sink::PIECE + 1, 3 * Sink::PIECE] {
+    let count = |len: usize| match u8::try_from(len) {
+        Ok(len) if len < 255 => vec![len],
+        _ => [&[255][..], &(len as u64).to_le_bytes()].concat(),
+    };
+    for len in [
+        0,
+        1,
+        254,
+        255,
+        256,
+        Sink::PIECE - 10,
+        Sink::PIECE - 9,
+        Sink::PIECE,
+        Sink::PIECE + 1,
+        3 * Sink::PIECE,
+    ] {
         let text = "x".repeat(len);
         let mut plain = blake3::Hasher::new();
-        plain.update(&[tag::ARRAY]).update(&2u64.to_le_bytes());
+        plain.update(&[tag::ARRAY]).update(&count(2));
         for _ in 0..2 {
-            plain.update(&[tag::TEXT]).update(&(len as u64).to_le_bytes()).update(text.as_bytes());
+            plain.update(&[tag::TEXT]).update(&count(len)).update(text.as_bytes());
         }
         assert_eq!(
             of(&format!("[\"{text}\",\"{text}\"]")).unwrap(),

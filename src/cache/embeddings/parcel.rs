@@ -2,7 +2,6 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -107,9 +106,12 @@ where
         let flights = places.iter().copied().zip(&leads).collect::<Vec<_>>();
         let abandoned = async {
             sender.closed().await;
-            Lead::all_abandoned(&leads, core.limits.orphan_grace).await;
+            Lead::all_deserted(&leads, core.limits.grace(false)).await;
         };
-        let travelled = unless(travel(&core, inner, call, filing, &flights), pin!(abandoned)).await;
+        let travel =
+            tokio::time::timeout(core.limits.reply_timeout, travel(&core, inner, call, filing, &flights));
+        let travelled =
+            unless(travel, pin!(abandoned)).await.map(|came| came.unwrap_or_else(|_| Err(late())));
         let Some(answer) = travelled.map(Arc::new) else { return };
         if let Some(draft) = draft {
             draft.note(|receipt| match &*answer {
@@ -133,6 +135,15 @@ where
         let _ = sender.send(answer);
     });
     receiver
+}
+
+/// A parcel whose answer has not come.
+fn late() -> Error {
+    Error::new(
+        Kind::Upstream,
+        "the upstream did not answer in time",
+        "call again, or allow more with `CacheBuilder::reply_timeout`",
+    )
 }
 
 /// A parcel whose task ended without an answer.
@@ -244,6 +255,7 @@ impl Filing {
                 outcome: Outcome { usage: count.map(|count| Usage::of(count, 0)), ..outcome.clone() },
                 cost: costs.as_ref().map(|costs| costs[at]),
                 table: Some(table.clone()),
+                identity: super::super::entry::Places::default(),
             }))
         };
         (0..n).map(entry).collect()
@@ -281,30 +293,21 @@ impl Filing {
         if flights.is_empty() {
             return Err("own-call");
         }
-        // An answer that was on the road during a purge must not come back to life.
-        let is_purged = || core.epoch.load(Ordering::SeqCst) != self.epoch;
-        if is_purged() {
-            return Err("purged");
+        let put = |place: usize| core.tiers.put(self.keys[place], entries[place].clone());
+        let mut stored = 0_usize;
+        for (place, lead) in flights {
+            // An answer that was on the road during a purge must not come back to life, nor one that was replaced or
+            // invalidated meanwhile. Neither can happen between these looks and the store.
+            match lead.store(|| core.epoch.store(self.epoch, || put(*place))) {
+                None => {}
+                Some(None) => return Err("purged"),
+                Some(Some(())) => stored += 1,
+            }
         }
-        let stored: Vec<usize> =
-            flights.iter().filter(|(_, lead)| !lead.is_doomed()).map(|(place, _)| *place).collect();
-        if stored.is_empty() {
+        if stored == 0 {
             return Err("replaced");
         }
-        for place in &stored {
-            core.tiers.put(self.keys[*place], entries[*place].clone());
-        }
-        // And once more: a purge between the look above and the store has swept before the store came.
-        if is_purged() {
-            let (swept, keys) = (core.clone(), self.keys.clone());
-            tokio::spawn(async move {
-                for place in stored {
-                    swept.tiers.remove(&keys[place]).await;
-                }
-            });
-            return Err("purged");
-        }
-        stored.iter().for_each(|_| bump(&core.counters.stored));
+        (0..stored).for_each(|_| bump(&core.counters.stored));
         Ok(())
     }
 }

@@ -1,7 +1,6 @@
 //! The way of a batch through the cache.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
@@ -14,6 +13,7 @@ use super::super::layer::{Core, bump};
 use super::super::recall::Slot;
 use super::super::render::render;
 use super::super::service::{CacheFuture, not_cached, note_hit};
+use super::super::status::{self, Sent as Went, is_silent, sent};
 use super::parcel::{Brought, Parcel, Sent, bring, lost, send};
 use super::plan::Plan;
 use crate::call::{CacheMode, Call, Detour, Options, Reply, ReplyBody};
@@ -106,7 +106,7 @@ where
         if self.mode == CacheMode::OnlyIfCached {
             return Err(not_cached("miss").into());
         }
-        self.epoch = self.core.epoch.load(Ordering::SeqCst);
+        self.epoch = self.core.epoch.now();
         let missing = self.missing();
         let (mine, leads, joined) = self.take_places(&missing, &stale);
         let asked: Arc<[CacheKey]> = missing.iter().map(|question| self.plan.keys[*question]).collect();
@@ -140,7 +140,7 @@ where
                         Ok(sent) if self.may_pass(sent, &missing) => {
                             bump(&self.core.counters.joined);
                             self.note(|receipt| receipt.served = Served::Flight);
-                            return Ok(sent.joined());
+                            return Ok(status::sent(sent.joined(), Went::Collapsed, is_shared));
                         }
                         Ok(_) => again.push(question),
                     }
@@ -309,7 +309,12 @@ where
             receipt.inputs = self.plan.order.len() as u64;
             receipt.inputs_known = 0;
         });
-        sent.reply()
+        status::sent(sent.reply(), self.went(), is_silent(&self.core, &self.call))
+    }
+
+    /// Why this call sends what it sends.
+    fn went(&self) -> Went {
+        if self.mode == CacheMode::NoCache { Went::Request } else { Went::Miss }
     }
 
     /// Whether a failed reply to these questions is one to this call, too.
@@ -374,8 +379,12 @@ where
         if let ([only], true) = (&*found, served.is_free()) {
             self.note(count);
             self.note(|receipt| note_hit(receipt, &only.entry, served));
-            if let Some(rendered) = render(call.format(), &only.entry, None) {
-                return rendered.reply();
+            let silent = is_silent(core, call);
+            if let Some(rendered) =
+                render(core, call.format(), &only.entry, None, silent || served == Served::Flight)
+            {
+                let reply = rendered.reply();
+                return sent(reply, Went::Collapsed, silent || served != Served::Flight);
             }
         }
         let tokens = found.iter().map(|found| found.entry.outcome.usage.and_then(|usage| usage.input));
@@ -421,7 +430,22 @@ where
         parts.headers.remove(CONTENT_LENGTH);
         parts.headers.remove(CONTENT_ENCODING);
         parts.extensions.insert(Stated);
-        Reply::from_parts(parts, ReplyBody::full(body))
+        let silent = is_silent(core, call);
+        let how = match served {
+            Served::Flight => Went::Collapsed,
+            Served::Upstream if known > 0 => Went::Partial,
+            Served::Upstream => self.went(),
+            _ => {
+                // The whole is as old as its oldest part.
+                if let (false, Some(oldest)) =
+                    (silent, found.iter().map(|found| &found.entry).min_by_key(|entry| entry.created_ms))
+                {
+                    status::hit(&mut parts.headers, oldest, core.clock.now_ms());
+                }
+                return Reply::from_parts(parts, ReplyBody::full(body));
+            }
+        };
+        sent(Reply::from_parts(parts, ReplyBody::full(body)), how, silent)
     }
 
     /// Questions that were sent by this call.

@@ -51,6 +51,19 @@ impl Counts {
         Ok(())
     }
 
+    fn plus(&self, other: &Self) -> Result<Self, Contradiction> {
+        Ok(Self {
+            input: add([self.input, other.input])?,
+            read: add([self.read, other.read])?,
+            written: add([self.written, other.written])?,
+            written_5m: add([self.written_5m, other.written_5m])?,
+            written_1h: add([self.written_1h, other.written_1h])?,
+            output: add([self.output, other.output])?,
+            thinking: add([self.thinking, other.thinking])?,
+            searches: add([self.searches, other.searches])?,
+        })
+    }
+
     fn normal(&self) -> Result<Option<Usage>, Contradiction> {
         if self.input.is_none() && self.output.is_none() {
             return Ok(None);
@@ -81,6 +94,26 @@ impl Counts {
         };
         usage.checked(None).map(Some)
     }
+}
+
+/// What the entries of `usage.iterations` say was used beside the counts of the whole. Those of messages add up to
+/// these; a compaction comes on top and is the same model's. Another model's work (an advisor's) cannot be told in one
+/// set of counts, and neither can what is not known: then the usage is unknown rather than too small.
+fn beside(rounds: &[&str]) -> Result<Counts, Contradiction> {
+    let mut sum = Counts::default();
+    for round in rounds {
+        let round = Object::parse(round).ok_or(Contradiction)?;
+        match round.str("type").as_deref() {
+            Some("message" | "fallback_message") => {}
+            Some("compaction") if round.some("model").is_none() => {
+                let mut counts = Counts::default();
+                counts.merge(&round, true)?;
+                sum = sum.plus(&counts)?;
+            }
+            _ => return Err(Contradiction),
+        }
+    }
+    Ok(sum)
 }
 
 fn finish(reason: &str) -> Finish {
@@ -122,6 +155,8 @@ pub(super) struct MessageFacts {
     model: Option<String>,
     service_tier: Option<String>,
     counts: Counts,
+    /// What came on top of them.
+    beside: Counts,
     /// A usage object came that cannot be true.
     contradiction: bool,
     finish: Option<Finish>,
@@ -155,12 +190,26 @@ impl MessageFacts {
     fn usage(&mut self, holder: &Object<'_>, with_output: bool) {
         let Some(usage) = holder.object("usage") else { return };
         self.contradiction |= self.counts.merge(&usage, with_output).is_err();
+        if let Some(rounds) = usage.elements("iterations") {
+            match beside(&rounds) {
+                Ok(beside) => self.beside = beside,
+                Err(Contradiction) => self.contradiction = true,
+            }
+        }
         if let Some(tier) = usage.str("service_tier") {
             self.service_tier = Some(tier.into_owned());
         }
         // Fast mode has its own price, whatever tier it ran in.
         if usage.str("speed").as_deref() == Some("fast") {
             self.service_tier = Some("fast".to_owned());
+        }
+    }
+
+    /// The counts and what came on top of them, once the whole of both is known.
+    fn billed(&self) -> Result<Option<Usage>, Contradiction> {
+        match self.counts.output {
+            Some(_) => self.counts.plus(&self.beside)?.normal(),
+            None => self.counts.normal(),
         }
     }
 
@@ -253,7 +302,7 @@ impl Facts for MessageFacts {
         Outcome {
             model: self.model.clone(),
             service_tier: self.service_tier.clone(),
-            usage: (!self.contradiction).then(|| self.counts.normal().ok().flatten()).flatten(),
+            usage: (!self.contradiction).then(|| self.billed().ok().flatten()).flatten(),
             finish,
             empty: !self.has_content,
             broken_tool_call: self.broken || self.arguments.broken(is_input),
@@ -304,6 +353,29 @@ mod tests {
         ] {
             assert_eq!(usage(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_a_compaction_used_comes_on_top_and_another_models_work_is_unknown() {
+        let reply = |rounds: &str| {
+            let body = format!(
+                r#"{{"content":[{{"type":"text","text":"x"}}],"stop_reason":"end_turn","usage":{{"input_tokens":180,
+                "output_tokens":8,"iterations":[{rounds}]}}}}"#
+            );
+            read(body.as_bytes()).usage
+        };
+        let message = r#"{"type":"message","input_tokens":180,"output_tokens":8}"#;
+        assert_eq!(reply(message), Some(Usage::of(180, 8)), "the entries of messages are in the whole");
+        let compaction = format!(
+            r#"{message},{{"type":"compaction","input_tokens":100,"output_tokens":82,"cache_creation_input_tokens":5000}}"#
+        );
+        let usage = reply(&compaction).unwrap();
+        assert_eq!((usage.input, usage.output, usage.write_short), (Some(5280), Some(90), Some(5000)));
+        let advisor = format!(
+            r#"{message},{{"type":"advisor_message","model":"n","input_tokens":1,"output_tokens":2}}"#
+        );
+        assert_eq!(reply(&advisor), None, "two models' counts are not one usage");
+        assert_eq!(reply(r#"{"type":"new_kind","output_tokens":9}"#), None);
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub(super) struct ChatFacts {
     failed: bool,
     /// The end marker was seen.
     done: bool,
+    /// This many choices were asked of a server that sends no end marker.
+    unmarked: Option<u64>,
     /// Something could not be looked into.
     unread: bool,
 }
@@ -106,6 +108,11 @@ struct Choice {
 }
 
 impl ChatFacts {
+    /// Of a stream whose end is that of its body, once each of `choices` has a finish reason.
+    pub(super) fn unmarked(choices: u64) -> Self {
+        Self { unmarked: Some(choices), ..Self::default() }
+    }
+
     /// The members of a reply or a chunk that are not choices.
     fn head(&mut self, object: &Object<'_>) {
         self.failed |= object.some("error").is_some();
@@ -198,11 +205,13 @@ impl ChatFacts {
         self.arguments.push(key, &text);
     }
 
-    fn ending(&self) -> Finish {
+    fn ending(&self, ended: bool) -> Finish {
         if self.failed {
             return Finish::Failed;
         }
-        if !self.done {
+        let finished = self.choices.values().filter(|choice| choice.finish.is_some()).count() as u64;
+        let ends_unmarked = ended && self.unmarked == Some(finished) && finished == self.choices.len() as u64;
+        if !self.done && !ends_unmarked {
             return Finish::Partial;
         }
         if self.choices.is_empty() || self.unread {
@@ -232,8 +241,8 @@ impl Facts for ChatFacts {
         }
     }
 
-    fn outcome(&self, _ended: bool) -> Outcome {
-        let mut ending = self.ending();
+    fn outcome(&self, ended: bool) -> Outcome {
+        let mut ending = self.ending(ended);
         if ending == Finish::Whole && self.choices.values().any(|choice| choice.finish.is_none()) {
             ending = Finish::Unknown;
         }
@@ -343,6 +352,28 @@ mod tests {
             assert_eq!((outcome.finish, outcome.empty), (Finish::Failed, true), "{text}");
         }
         assert_eq!(read(b"\xff").finish, Finish::Failed);
+    }
+
+    #[test]
+    fn without_an_end_marker_every_choice_asked_for_must_have_ended() {
+        let chunk = |index: u64, finish: &str| {
+            format!(
+                r#"{{"choices":[{{"index":{index},"delta":{{"content":"x"}},"finish_reason":{finish}}}]}}"#
+            )
+        };
+        let finish = |asked: u64, chunks: &[String], ended: bool| {
+            let mut facts = ChatFacts::unmarked(asked);
+            chunks.iter().for_each(|chunk| facts.event(None, chunk));
+            facts.outcome(ended).finish
+        };
+        let (one, two) = (chunk(0, "\"stop\""), chunk(1, "\"stop\""));
+        assert_eq!(finish(1, std::slice::from_ref(&one), true), Finish::Whole);
+        assert_eq!(finish(1, std::slice::from_ref(&one), false), Finish::Partial, "the body broke off");
+        assert_eq!(finish(2, std::slice::from_ref(&one), true), Finish::Partial, "the second never came");
+        assert_eq!(finish(2, &[one.clone(), chunk(1, "null")], true), Finish::Partial);
+        assert_eq!(finish(2, &[one, two], true), Finish::Whole);
+        assert_eq!(finish(1, &[chunk(0, "\"length\"")], true), Finish::Truncated);
+        assert_eq!(finish(1, &[chunk(0, "null")], true), Finish::Partial);
     }
 
     #[test]

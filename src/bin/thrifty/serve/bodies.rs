@@ -6,16 +6,19 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use thrifty::call::{Dialect, ReplyBody, json};
+use thrifty::edge::error_body;
+use thrifty::receipt::ReceiptHandle;
 use thrifty::{BoxError, Error};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// A body that fails when it pauses for too long, and says whose it is when it breaks.
 pub(super) struct Idle<B> {
     body: Pin<Box<B>>,
-    pause: Pin<Box<Sleep>>,
+    /// Made at the first pause: most bodies are there when they are asked for.
+    pause: Option<Pin<Box<Sleep>>>,
     waiting: bool,
     longest: Duration,
     troubles: Arc<Troubles>,
@@ -32,7 +35,7 @@ pub(super) struct Troubles {
 impl<B> Idle<B> {
     /// `body`, which may pause for `longest`.
     pub(super) fn new(body: B, longest: Duration, troubles: Arc<Troubles>) -> Self {
-        Self { body: Box::pin(body), pause: Box::pin(sleep(longest)), waiting: true, longest, troubles }
+        Self { body: Box::pin(body), pause: None, waiting: false, longest, troubles }
     }
 }
 
@@ -58,11 +61,12 @@ where
                 })
             }));
         }
+        let pause = this.pause.get_or_insert_with(|| Box::pin(sleep(this.longest)));
         if !this.waiting {
             this.waiting = true;
-            this.pause.as_mut().reset(Instant::now() + this.longest);
+            pause.as_mut().reset(Instant::now() + this.longest);
         }
-        ready!(this.pause.as_mut().poll(cx));
+        ready!(pause.as_mut().poll(cx));
         Poll::Ready(Some(Err(this.troubles.silent.clone().into())))
     }
 
@@ -82,6 +86,7 @@ where
 pub(super) struct Telling {
     body: ReplyBody,
     dialect: Dialect,
+    path: String,
     /// The last bytes that were passed on.
     tail: [u8; 2],
     broken: Option<(BoxError, Pin<Box<Sleep>>)>,
@@ -91,8 +96,8 @@ pub(super) struct Telling {
 const GRACE: Duration = Duration::from_millis(20);
 
 impl Telling {
-    pub(super) fn new(body: ReplyBody, dialect: Dialect) -> Self {
-        Self { body, dialect, tail: *b"\n\n", broken: None }
+    pub(super) fn new(body: ReplyBody, dialect: Dialect, path: String) -> Self {
+        Self { body, dialect, path, tail: *b"\n\n", broken: None }
     }
 
     fn between_events(&self) -> bool {
@@ -106,11 +111,12 @@ impl Telling {
 
     fn saw(&mut self, data: &[u8]) {
         // `\r\n\r\n` and `\n\n` both read `\n\n` without the carriage returns.
-        for byte in
-            data.iter().rev().filter(|byte| **byte != b'\r').take(2).collect::<Vec<_>>().into_iter().rev()
-        {
-            self.tail = [self.tail[1], *byte];
-        }
+        let mut last = data.iter().rev().filter(|byte| **byte != b'\r');
+        self.tail = match (last.next(), last.next()) {
+            (Some(last), Some(before)) => [*before, *last],
+            (Some(last), None) => [self.tail[1], *last],
+            (None, _) => return,
+        };
     }
 }
 
@@ -129,7 +135,7 @@ impl Body for Telling {
         }
         match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
             Some(Err(error)) if this.between_events() => {
-                let event = event(this.dialect, &error);
+                let event = event(this.dialect, &this.path, &error);
                 this.broken = Some((error, Box::pin(sleep(GRACE))));
                 Poll::Ready(Some(Ok(Frame::data(event))))
             }
@@ -152,20 +158,62 @@ impl Body for Telling {
     }
 }
 
+/// A stream that tells what it cost when it has ended, in a trailer: its head left before anybody knew.
+pub(super) struct Costing {
+    body: ReplyBody,
+    receipt: Option<ReceiptHandle>,
+}
+
+/// The header of the cost, and the trailer.
+pub(super) const COST: HeaderName = HeaderName::from_static("thrifty-cost-usd");
+
+impl Costing {
+    pub(super) fn new(body: ReplyBody, receipt: ReceiptHandle) -> Self {
+        Self { body, receipt: Some(receipt) }
+    }
+}
+
+impl Body for Costing {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if this.receipt.is_none() {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if frame.is_some() {
+            return Poll::Ready(frame);
+        }
+        let receipt = this.receipt.take();
+        let billed = receipt.as_ref().and_then(|receipt| receipt.get()?.billed);
+        let trailers = billed.and_then(|billed| {
+            let value = HeaderValue::try_from(billed.to_string()).ok()?;
+            Some(Frame::trailers(HeaderMap::from_iter([(COST, value)])))
+        });
+        Poll::Ready(trailers.map(Ok))
+    }
+}
+
 /// `error` as an event that clients of this format show.
-fn event(dialect: Dialect, error: &BoxError) -> Bytes {
+fn event(dialect: Dialect, path: &str, error: &BoxError) -> Bytes {
     let message = Error::find(&**error).map_or_else(
         || "the answer broke off in its middle; send the call again".to_owned(),
         ToString::to_string,
     );
-    let body = dialect.format().error_body(StatusCode::BAD_GATEWAY, "api_error", &message);
+    let body = error_body(dialect, path, StatusCode::BAD_GATEWAY, &message);
     let body = String::from_utf8_lossy(&body);
     match dialect {
         Dialect::OllamaChat => format!("{body}\n"),
         Dialect::AnthropicMessages => format!("event: error\ndata: {body}\n\n"),
         Dialect::OpenAiResponses => {
             let message = json::quote(&message);
-            let event = format!(r#"{{"type":"error","code":"api_error","message":{message},"param":null}}"#);
+            let event =
+                format!(r#"{{"type":"error","code":"server_error","message":{message},"param":null}}"#);
             format!("event: error\ndata: {event}\n\n")
         }
         _ => format!("data: {body}\n\n"),
@@ -202,7 +250,8 @@ mod tests {
     #[tokio::test]
     async fn a_stream_that_breaks_says_so_in_its_format_and_still_breaks() {
         for dialect in [Dialect::OpenAiChat, Dialect::AnthropicMessages, Dialect::OpenAiResponses] {
-            let (text, failed) = all(Telling::new(broken(&["data: {}\r\n", "\r\n"]), dialect)).await;
+            let (text, failed) =
+                all(Telling::new(broken(&["data: {}\r\n", "\r\n"]), dialect, String::new())).await;
             assert!(failed, "nobody may take it for whole");
             let rest = text.strip_prefix("data: {}\r\n\r\n").expect("what came stays");
             assert!(rest.ends_with("\n\n") && rest.contains("it broke; try again"), "{dialect}: {rest}");
@@ -211,9 +260,10 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_put_into_half_of_an_event() {
-        let (text, failed) = all(Telling::new(broken(&["data: {\"a\"", ":1}\n"]), Dialect::OpenAiChat)).await;
+        let (text, failed) =
+            all(Telling::new(broken(&["data: {\"a\"", ":1}\n"]), Dialect::OpenAiChat, String::new())).await;
         assert_eq!((text.as_str(), failed), ("data: {\"a\":1}\n", true));
-        let (text, _) = all(Telling::new(broken(&["{\"a\":1}\n"]), Dialect::OllamaChat)).await;
+        let (text, _) = all(Telling::new(broken(&["{\"a\":1}\n"]), Dialect::OllamaChat, String::new())).await;
         assert!(text.starts_with("{\"a\":1}\n{\"error\""), "{text}");
     }
 

@@ -24,7 +24,7 @@ pub(crate) struct Config {
     pub(crate) max_connections: usize,
     /// How long a client may take for the head of a request, or stay silent between two.
     pub(crate) head_timeout: Span,
-    /// How long a client may pause within the body of a request.
+    /// How long a client may pause within the body of a request, or leave an answer unread.
     pub(crate) body_timeout: Span,
     /// How long calls in progress may go on after a signal to stop.
     pub(crate) stop_timeout: Span,
@@ -207,6 +207,13 @@ impl Config {
             Error::caused_by(thrifty::Kind::BadSetting, problem, "check the path given to --config", cause)
         })?;
         parse(&text, &shown.to_string())
+    }
+
+    /// True if these settings have every prompt counted.
+    pub(crate) fn counts_tokens(&self) -> bool {
+        self.trim.is_some()
+            || self.budget.is_some()
+            || self.tier.iter().any(|rule| rule.tokens_below.is_some())
     }
 
     /// Refuses what cannot be served, before anything listens.

@@ -5,22 +5,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{
-    CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HeaderMap, HeaderName, HeaderValue, ORIGIN, SET_COOKIE,
+    CONTENT_TYPE, COOKIE, EXPECT, FORWARDED, HeaderMap, HeaderName, HeaderValue, ORIGIN, SET_COOKIE, TE,
+    TRAILER,
 };
 use http::{Method, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use thrifty::budget::Budget;
 use thrifty::cache::CacheHandle;
 use thrifty::call::{Dialect, Reply, ReplyBody};
-use thrifty::edge::FromHttp;
+use thrifty::edge::{FromHttp, refuse};
 use thrifty::price::Usd;
-use thrifty::receipt::{Ledger, Receipt, ReceiptHandle};
+use thrifty::receipt::{Draft, Ledger, Receipt, ReceiptHandle, Served};
 use thrifty::stack::Stack;
 use thrifty::{Error, Kind};
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt};
 
-use super::bodies::{Idle, Telling, Troubles};
+use super::bodies::{COST, Costing, Idle, Telling, Troubles};
 use super::config::Config;
 use super::exit::Exit;
 use super::routes::{Routes, dialect_of};
@@ -86,19 +87,21 @@ impl Front {
         let came = Instant::now();
         // The query stays out of the line: it may hold a key.
         let line = self.verbose.then(|| format!("{} {}", request.method(), request.uri().path()));
+        let trailers = wants_trailers(request.headers());
         let (mut reply, door) = self.route(request).await;
         *reply.version_mut() = Version::HTTP_11;
         reply.headers_mut().remove(SET_COOKIE);
-        let receipt = reply.extensions().get::<ReceiptHandle>().and_then(ReceiptHandle::get).cloned();
-        tell(receipt.as_ref(), reply.headers_mut());
+        let served = tell(&mut reply);
+        if trailers && reply.body().is_stream() && !reply.headers().contains_key(COST) {
+            reply = with_trailer(reply);
+        }
         if let Some(line) = line {
-            let served = receipt.map_or("stream", |receipt| receipt.served.name());
-            let served = if door.is_some() { served } else { "here" };
             let name = door.map_or("-", |door| &door.name);
             let line = line.replace(char::is_control, " ");
             eprintln!(
-                "{line} -> {name} {} {served} {} ms",
+                "{line} -> {name} {} {} {} ms",
                 reply.status().as_u16(),
+                served.unwrap_or("here"),
                 came.elapsed().as_millis()
             );
         }
@@ -113,12 +116,12 @@ impl Front {
             let known = parts.method == Method::GET || parts.method == Method::HEAD;
             let own = if known { stats::answer(own, &self.books) } else { None };
             let way_out = "GET /thrifty/stats or /thrifty/health";
-            return (own.unwrap_or_else(|| not_found(dialect, "no such page", way_out)), None);
+            return (own.unwrap_or_else(|| not_found(dialect, path, "no such page", way_out)), None);
         }
-        let found = self.routes.find(&parts.uri).filter(|_| parts.method != Method::CONNECT);
+        let found = self.routes.find(&parts.uri, dialect).filter(|_| parts.method != Method::CONNECT);
         let Some((via, uri)) = found else {
             let way_out = "check the base URL of the client, or add an upstream to the server's settings";
-            return (not_found(dialect, "no upstream serves this path", way_out), None);
+            return (not_found(dialect, path, "no upstream serves this path", way_out), None);
         };
         let door = &self.doors[via.0];
         if let Some(page) = parts.headers.get(ORIGIN)
@@ -132,10 +135,10 @@ impl Front {
                 "a web page may not spend the server's key",
                 "name its origin in the upstream's allow_origins",
             );
-            return (refusal(dialect, StatusCode::FORBIDDEN, "permission_error", &error), Some(door));
+            return (refuse(dialect, path, StatusCode::FORBIDDEN, &error.to_string()), Some(door));
         }
         own_head(&mut parts.headers);
-        parts.uri = uri;
+        let asked = std::mem::replace(&mut parts.uri, uri);
         // What the server attached (a handle to upgrade the connection) has no place in a call that may outlive it.
         parts.extensions.clear();
         parts.extensions.insert(via);
@@ -150,7 +153,7 @@ impl Front {
                 .any(|events| kind.as_bytes().starts_with(events))
         });
         let reply = if is_events && reply.body().is_stream() {
-            reply.map(|body| ReplyBody::stream(Telling::new(body, dialect)))
+            reply.map(|body| ReplyBody::stream(Telling::new(body, dialect, asked.path().to_owned())))
         } else {
             reply
         };
@@ -167,48 +170,80 @@ fn own_head(headers: &mut HeaderMap) {
     }
 }
 
-/// Writes the receipt into the head, if it is settled: that of a stream is not.
-fn tell(receipt: Option<&Receipt>, headers: &mut HeaderMap) {
+/// True if the client says that it reads what comes after a body.
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+}
+
+/// The stream with its cost after it.
+fn with_trailer(mut reply: Reply) -> Reply {
+    let Some(receipt) = reply.extensions().get::<ReceiptHandle>().cloned() else { return reply };
+    reply.headers_mut().insert(TRAILER, HeaderValue::from(COST));
+    reply.map(|body| ReplyBody::stream(Costing::new(body, receipt)))
+}
+
+/// Writes the receipt into the head, and says where the answer came from. The receipt of a stream is not settled yet:
+/// its head tells what is known by now.
+fn tell(reply: &mut Reply) -> Option<&'static str> {
     const NAMES: [HeaderName; 4] = [
-        HeaderName::from_static("thrifty-cost-usd"),
+        COST,
         HeaderName::from_static("thrifty-saved-usd"),
         HeaderName::from_static("thrifty-input-tokens"),
         HeaderName::from_static("thrifty-served"),
     ];
     // An upstream may be a thrifty too; what it says is of its own calls.
     for name in &NAMES {
-        headers.remove(name);
+        reply.headers_mut().remove(name);
     }
-    let Some(receipt) = receipt else { return };
+    let settled = reply.extensions().get::<ReceiptHandle>().and_then(ReceiptHandle::get);
+    let known = match settled {
+        Some(receipt) => Known::of(receipt),
+        None => reply.extensions().get::<Draft>()?.note(|receipt| Known::of(receipt)),
+    };
+    let headers = reply.headers_mut();
     let [cost, saved, input, served] = NAMES;
-    let mut set = |name: HeaderName, value: String| {
-        if let Ok(value) = HeaderValue::try_from(value) {
+    let mut set = |name: HeaderName, value: Option<String>| {
+        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
             headers.insert(name, value);
         }
     };
-    if let Some(billed) = receipt.billed {
-        set(cost, billed.to_string());
-        set(saved, receipt.avoided.total().to_string());
-    } else if receipt.avoided.total() != Usd::ZERO {
-        set(saved, receipt.avoided.total().to_string());
-    }
-    if let Some(tokens) = receipt.usage.and_then(|usage| usage.input).or(receipt.tokens_after) {
-        set(input, tokens.to_string());
-    }
-    set(served, receipt.served.name().to_owned());
+    set(cost, known.billed.map(|billed| billed.to_string()));
+    set(saved, known.saved.map(|saved| saved.to_string()));
+    set(input, known.input.map(|tokens| tokens.to_string()));
+    headers.insert(served, HeaderValue::from_static(known.served));
+    Some(known.served)
 }
 
-fn not_found(dialect: Dialect, problem: &str, way_out: &str) -> Reply {
+struct Known {
+    billed: Option<Usd>,
+    saved: Option<Usd>,
+    input: Option<u64>,
+    served: &'static str,
+}
+
+impl Known {
+    fn of(receipt: &Receipt) -> Self {
+        let billed = match receipt.billed {
+            // Nothing is paid for a stored stream, unless something was tried before it.
+            None if matches!(receipt.served, Served::Memory | Served::Disk)
+                && receipt.rejected.is_empty() =>
+            {
+                Some(Usd::ZERO)
+            }
+            billed => billed,
+        };
+        let saved = receipt.avoided.total();
+        Self {
+            billed,
+            saved: (billed.is_some() || saved != Usd::ZERO).then_some(saved),
+            input: receipt.usage.and_then(|usage| usage.input).or(receipt.tokens_after),
+            served: receipt.served.name(),
+        }
+    }
+}
+
+fn not_found(dialect: Dialect, path: &str, problem: &str, way_out: &str) -> Reply {
     let error = Error::bad_input(problem, way_out);
-    refusal(dialect, StatusCode::NOT_FOUND, "not_found_error", &error)
-}
-
-/// An answer of this server's own that clients of the format can show.
-fn refusal(dialect: Dialect, status: StatusCode, kind: &str, error: &Error) -> Reply {
-    let body = dialect.format().error_body(status, kind, &error.to_string());
-    let mut reply = Reply::new(ReplyBody::full(body));
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    reply.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));
-    reply
+    refuse(dialect, path, StatusCode::NOT_FOUND, &error.to_string())
 }

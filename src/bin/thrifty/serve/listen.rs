@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::config::Config;
 use super::front::Front;
+use super::patient::Patient;
 
 /// Serves until a signal to stop came and calls in progress have ended, or their time is over.
 pub(super) async fn serve(listener: TcpListener, front: Arc<Front>, config: &Config) -> std::io::Result<()> {
@@ -49,15 +50,16 @@ pub(super) async fn serve(listener: TcpListener, front: Arc<Front>, config: &Con
             }
         };
         let (front, server, graceful) = (front.clone(), server.clone(), Arc::downgrade(&graceful));
-        let (mut running, head_timeout) = (running.clone(), config.head_timeout.0);
+        let mut running = running.clone();
+        let (head, body) = (config.head_timeout.0, config.body_timeout.0);
         tokio::spawn(async move {
             let _seat = seat;
             let _ = stream.set_nodelay(true);
-            if !begins(&stream, head_timeout, &mut running).await {
+            if !begins(&stream, head, &mut running).await {
                 return;
             }
             let answer = service_fn(move |request| front.clone().answer(request));
-            let connection = server.serve_connection(TokioIo::new(stream), answer);
+            let connection = server.serve_connection(TokioIo::new(Patient::new(stream, head, body)), answer);
             // Dropped before it is waited for, so that only connections hold up the end.
             let Some(watcher) = graceful.upgrade().map(|graceful| graceful.watcher()) else { return };
             // A connection that breaks has nobody left to tell.

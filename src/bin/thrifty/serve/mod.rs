@@ -7,6 +7,7 @@ mod front;
 mod keys;
 mod listen;
 mod log;
+mod patient;
 mod routes;
 mod stats;
 
@@ -22,6 +23,7 @@ use thrifty::cap::{CapLayer, CapPolicy};
 use thrifty::receipt::Ledger;
 use thrifty::stack::Stack;
 use thrifty::tier::{Condition, Rule, TierPolicy};
+use thrifty::tokens::Encoding;
 use thrifty::trim::TrimPolicy;
 use thrifty::{Error, Kind};
 use tokio::net::TcpListener;
@@ -86,7 +88,8 @@ Settings, all of them optional but one [[upstream]]:
   origin = "https://api.anthropic.com"
   dialects = ["anthropic-messages"]   # and/or prefix = "/anthropic"
 
-Replies carry thrifty-cost-usd, thrifty-saved-usd, thrifty-input-tokens and thrifty-served (streams do not).
+Replies carry thrifty-cost-usd, thrifty-saved-usd, thrifty-input-tokens and thrifty-served. The head of a stream tells
+what is known by then; its cost follows in a trailer for clients that send `te: trailers`.
 Sums: GET /thrifty/stats. Alive: GET /thrifty/health."#;
 
 pub(crate) fn run(args: &ServeArgs) -> Ended {
@@ -114,10 +117,19 @@ fn settings(args: &ServeArgs) -> Result<Config, Error> {
     config.listen = args.listen.unwrap_or(config.listen);
     config.cache.path = args.cache.clone().or(config.cache.path);
     config.check()?;
+    config.cache.path.as_deref().map(crate::cache::check).transpose()?;
     Ok(config)
 }
 
 async fn serve(config: &Config, verbose: bool) -> Result<Option<thrifty::cache::CacheHandle>, Error> {
+    if config.counts_tokens() {
+        // A tenth of a second that the first call need not wait for; one that comes sooner waits for what is left of it.
+        std::thread::spawn(|| {
+            for encoding in [Encoding::O200kBase, Encoding::Cl100kBase] {
+                encoding.prepare();
+            }
+        });
+    }
     let (stack, books) = stack(config)?;
     let cache = stack.cache();
     let front = Arc::new(Front::new(config, &stack, books, verbose)?);

@@ -39,13 +39,12 @@ impl Routes {
         Ok(Self(routes))
     }
 
-    /// Upstream and URI of a request to `target`.
-    pub(super) fn find(&self, target: &Uri) -> Option<(Via, Uri)> {
+    /// Upstream and URI of a request to `target`, whose path is of this format.
+    pub(super) fn find(&self, target: &Uri, dialect: Dialect) -> Option<(Via, Uri)> {
         let path = target.path();
         if !path.starts_with('/') || climbs(path) {
             return None;
         }
-        let dialect = dialect_of(path);
         let (route, rest) = self.0.iter().find_map(|route| {
             let rest = match &route.prefix {
                 Some(prefix) => {
@@ -56,10 +55,16 @@ impl Routes {
             (route.dialects.is_empty() || route.dialects.contains(&dialect)).then_some((route, rest))
         })?;
         let base = route.origin.path().trim_end_matches('/');
-        let query = target.query().map(|query| format!("?{query}")).unwrap_or_default();
         let rest = if base.is_empty() && rest.is_empty() { "/" } else { rest };
         let mut parts = route.origin.clone().into_parts();
-        parts.path_and_query = Some(format!("{base}{rest}{query}").parse::<PathAndQuery>().ok()?);
+        let mut way = String::with_capacity(base.len() + rest.len() + 16);
+        way.push_str(base);
+        way.push_str(rest);
+        if let Some(query) = target.query() {
+            way.push('?');
+            way.push_str(query);
+        }
+        parts.path_and_query = Some(PathAndQuery::try_from(way).ok()?);
         Some((Via(route.number), Uri::from_parts(parts).ok()?))
     }
 }
@@ -78,6 +83,10 @@ pub(super) fn dialect_of(path: &str) -> Dialect {
 
 /// True if a segment is `.` or `..`, plain or escaped: servers disagree about what such a path means.
 fn climbs(path: &str) -> bool {
+    let plain = !path.bytes().any(|byte| matches!(byte, b'%' | b'\\'));
+    if plain && !path.contains("/.") {
+        return false;
+    }
     path.split(['/', '\\']).any(|segment| {
         let segment = segment.to_ascii_lowercase().replace("%2e", ".");
         segment == "." || segment == ".."
@@ -100,7 +109,8 @@ mod tests {
     }
 
     fn found(routes: &Routes, target: &str) -> Option<String> {
-        routes.find(&target.parse().expect("a target")).map(|(_, uri)| uri.to_string())
+        let target: Uri = target.parse().expect("a target");
+        routes.find(&target, dialect_of(target.path())).map(|(_, uri)| uri.to_string())
     }
 
     #[test]

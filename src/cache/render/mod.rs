@@ -9,11 +9,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::response::Parts;
 use http_body::{Body, Frame};
 
+mod renew;
+
+pub(super) use self::renew::FreshIds;
 use super::entry::Entry;
+use super::layer::Core;
+use super::status;
 use crate::BoxError;
 use crate::call::{Call, Reply, ReplyBody};
 use crate::dialect::{Format, FrameFilter, StreamShape};
@@ -37,21 +42,50 @@ pub(super) enum RenderedBody {
     Stream(Box<dyn Iterator<Item = Bytes> + Send + Sync>),
 }
 
-/// `entry` as the caller wants it; `None` where the stored form does not tell enough.
-pub(super) fn render(format: &dyn Format, entry: &Entry, want: Want) -> Option<Rendered> {
+/// Where the id is told that a replay's body no longer has.
+const ORIGIN_ID: HeaderName = HeaderName::from_static("thrifty-origin-id");
+
+/// `entry` as the caller wants it; `None` where the stored form does not tell enough. A silent reply does not say that
+/// it is a stored one.
+pub(super) fn render(
+    core: &Core,
+    format: &dyn Format,
+    entry: &Entry,
+    want: Want,
+    silent: bool,
+) -> Option<Rendered> {
+    let now_ms = core.clock.now_ms();
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    parts.status = entry.status;
+    parts.headers = entry.headers.clone();
+    if !silent {
+        status::hit(&mut parts.headers, entry, now_ms);
+    }
+    let (mut body, mut frames) = (entry.body.clone(), entry.frames.clone());
+    if let Some(ids) = &core.fresh_ids
+        && let identity = entry.identity(format)
+        && !identity.is_empty()
+    {
+        let own = identity.own_id(&body).filter(|_| !silent);
+        if let Some(id) = own.and_then(|id| HeaderValue::from_str(id).ok()) {
+            parts.headers.insert(ORIGIN_ID, id);
+        }
+        (body, frames) = renew::renewed(&body, frames.as_ref(), identity, ids, now_ms);
+    }
     let mut content_type = None;
-    let body = match (&entry.frames, want) {
-        (None, None) => RenderedBody::Whole(entry.body.clone()),
+    let body = match (frames, want) {
+        (None, None) => RenderedBody::Whole(body),
         (None, Some(shape)) => {
-            content_type = Some(HeaderValue::from_static(format.stream_type()));
-            RenderedBody::Stream(Box::new(format.to_stream(&entry.body, shape)?.into_iter()))
+            // An array is what it is said to be already.
+            content_type = (!shape.array).then(|| HeaderValue::from_static(format.stream_type()));
+            RenderedBody::Stream(Box::new(format.to_stream(&body, shape)?.into_iter()))
         }
         (Some(_), None) => {
             content_type = Some(HeaderValue::from_static("application/json"));
-            RenderedBody::Whole(format.to_document(&entry.body)?)
+            RenderedBody::Whole(format.to_document(&body)?)
         }
         (Some(frames), Some(shape)) => {
-            let frames = Replay { body: entry.body.clone(), frames: frames.clone(), at: 0 };
+            let frames = Replay { body, frames, at: 0 };
             match format.hide_usage() {
                 Some(filter) if !shape.usage => {
                     RenderedBody::Stream(Box::new(Filtered { frames, filter: Some(filter) }))
@@ -60,9 +94,6 @@ pub(super) fn render(format: &dyn Format, entry: &Entry, want: Want) -> Option<R
             }
         }
     };
-    let (mut parts, ()) = http::Response::new(()).into_parts();
-    parts.status = entry.status;
-    parts.headers = entry.headers.clone();
     if let Some(content_type) = content_type {
         parts.headers.insert(CONTENT_TYPE, content_type);
     }

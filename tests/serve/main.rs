@@ -1,6 +1,8 @@
 //! `thrifty serve`, run as a program in front of a real server: what passes, what is kept, and what never leaks.
 #![cfg(all(feature = "cli", unix))]
 
+mod limits;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -24,10 +26,12 @@ struct Provider {
     sent: Arc<Mutex<Vec<Instant>>>,
     other: Arc<Mutex<String>>,
     calls: Arc<AtomicU64>,
+    /// Lets one frame of a stream by steps go.
+    gate: Arc<tokio::sync::Notify>,
 }
 
-/// Odd on purpose: nobody may write it anew.
-const ANSWER: &str = "{ \"id\":\"x\",\"model\" : \"gpt-4o-2024-08-06\", \"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\
+/// Odd on purpose: nobody may write it anew. Without an id, which a replay has of its own.
+const ANSWER: &str = "{ \"model\" : \"gpt-4o-2024-08-06\", \"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\
     \"content\":\"\\u0041\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":8,\"completion_tokens\":1,\"total_tokens\":9}, \"n\":1.0e0 }\n";
 
 fn frame(n: u64) -> String {
@@ -37,6 +41,8 @@ fn frame(n: u64) -> String {
         "data: {{\"model\":\"gpt-4o\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"w{n} \"}},\"finish_reason\":{finish}}}]}}\n\n{done}"
     )
 }
+
+const USAGE: &str = "data: {\"model\":\"gpt-4o\",\"choices\":[],\"usage\":{\"prompt_tokens\":8,\"completion_tokens\":1,\"total_tokens\":9}}\n\n";
 
 impl Provider {
     async fn start(&self) -> String {
@@ -89,6 +95,27 @@ impl Provider {
             "break" => stream(2, Some(Then::Break)),
             "silence" => stream(2, Some(Then::Silence)),
             "hang" => std::future::pending().await,
+            "steps" => {
+                let gate = self.gate.clone();
+                let body = futures_util::stream::unfold(0, move |n| {
+                    let gate = gate.clone();
+                    async move {
+                        if n == FRAMES {
+                            return None;
+                        }
+                        gate.notified().await;
+                        Some((Ok::<_, &str>(Bytes::from(frame(n))), n + 1))
+                    }
+                });
+                Response::builder().header("content-type", "text/event-stream").body(Body::from_stream(body))
+            }
+            "priced" => Response::builder()
+                .header("content-type", "text/event-stream")
+                .body(Body::from(frame(0) + USAGE + &frame(FRAMES - 1))),
+            "large" => {
+                let pieces = std::iter::repeat_n(Ok::<_, &str>(Bytes::from(vec![b'x'; 1 << 20])), 64);
+                Response::builder().body(Body::from_stream(futures_util::stream::iter(pieces)))
+            }
             "redirect" => Response::builder()
                 .status(307)
                 .header("location", self.other.lock().expect("other").clone())

@@ -1,0 +1,126 @@
+//! What a reply's headers say of its way through the cache: `Cache-Status` (RFC 9211) and `Age` (RFC 9111).
+//!
+//! Nothing that is not known when the head leaves is claimed: whether an answer is stored is not. The key is never
+//! told. In a shared scope nothing at all is said, since a hit would tell that somebody else asked the same.
+
+use http::HeaderMap;
+use http::header::{AGE, HeaderName, HeaderValue};
+
+use super::entry::Entry;
+use super::layer::Core;
+use crate::call::{Call, Options, Reply};
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// Why a reply is not from the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// Nothing was stored.
+    Miss,
+    /// Nothing was stored, and an identical call was under way.
+    Collapsed,
+    /// Some inputs of a batch were stored.
+    Partial,
+    /// The call asked for a new answer.
+    Request,
+    /// The call may not be looked up, for this reason.
+    Bypass(&'static str),
+    /// Nothing was stored, and the call shares with nobody.
+    Alone,
+}
+
+impl Sent {
+    fn value(self) -> HeaderValue {
+        match self {
+            Self::Miss => HeaderValue::from_static("thrifty; fwd=miss"),
+            Self::Collapsed => HeaderValue::from_static("thrifty; fwd=miss; collapsed"),
+            Self::Partial => HeaderValue::from_static("thrifty; fwd=partial"),
+            Self::Request => HeaderValue::from_static("thrifty; fwd=request"),
+            Self::Alone => HeaderValue::from_static("thrifty; fwd=miss; detail=own-call"),
+            Self::Bypass(why) => HeaderValue::try_from(format!("thrifty; fwd=bypass; detail={why}"))
+                .unwrap_or(HeaderValue::from_static("thrifty; fwd=bypass")),
+        }
+    }
+}
+
+/// True if this call's replies say nothing of the cache.
+pub(super) fn is_silent(core: &Core, call: &Call) -> bool {
+    core.scope_of(Options::among(&call.parts.extensions)).is_shared()
+}
+
+/// A reply that came from the inner service, with what the cache has to say.
+pub(super) fn sent(mut reply: Reply, how: Sent, silent: bool) -> Reply {
+    if !silent {
+        append(reply.headers_mut(), how.value());
+    }
+    reply
+}
+
+/// The headers of a reply from the cache.
+pub(super) fn hit(headers: &mut HeaderMap, entry: &Entry, now_ms: i64) {
+    let age = now_ms.saturating_sub(entry.created_ms).max(0) / 1_000;
+    let ttl = entry.expires_ms().saturating_sub(now_ms).max(0) / 1_000;
+    headers.insert(AGE, HeaderValue::from(age));
+    if let Ok(value) = HeaderValue::try_from(format!("thrifty; hit; ttl={ttl}")) {
+        append(headers, value);
+    }
+}
+
+/// Our member comes last: the list begins with the cache nearest to the origin.
+fn append(headers: &mut HeaderMap, ours: HeaderValue) {
+    let mut all = Vec::new();
+    for theirs in headers.get_all(&CACHE_STATUS) {
+        all.extend_from_slice(theirs.as_bytes());
+        all.extend_from_slice(b", ");
+    }
+    if all.is_empty() {
+        headers.insert(CACHE_STATUS, ours);
+        return;
+    }
+    all.extend_from_slice(ours.as_bytes());
+    if let Ok(all) = HeaderValue::from_bytes(&all) {
+        headers.insert(CACHE_STATUS, all);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn our_member_of_the_list_comes_last_and_all_are_one_header() {
+        for (theirs, want) in [
+            (&[][..], "thrifty; fwd=bypass; detail=store-true"),
+            (&["a; hit"], "a; hit, thrifty; fwd=bypass; detail=store-true"),
+            (&["a; hit", "b; fwd=miss"], "a; hit, b; fwd=miss, thrifty; fwd=bypass; detail=store-true"),
+        ] {
+            let mut reply = Reply::default();
+            for value in theirs {
+                reply.headers_mut().append(CACHE_STATUS, HeaderValue::from_static(value));
+            }
+            let reply = sent(reply, Sent::Bypass("store-true"), false);
+            let all: Vec<_> = reply.headers().get_all(CACHE_STATUS).iter().collect();
+            assert_eq!(all, [want]);
+        }
+        assert!(sent(Reply::default(), Sent::Miss, true).headers().is_empty(), "a shared scope keeps silent");
+    }
+
+    #[test]
+    fn a_hit_tells_its_age_and_what_is_left_in_whole_seconds() {
+        let entry = Entry::new(http::StatusCode::OK, "", 1_000, Duration::from_secs(300));
+        for (now, age, status) in [
+            (61_999, "60", "thrifty; hit; ttl=239"),
+            (0, "0", "thrifty; hit; ttl=301"),
+            (i64::MAX, "9223372036854774", "thrifty; hit; ttl=0"),
+        ] {
+            let mut headers = HeaderMap::new();
+            hit(&mut headers, &entry, now);
+            assert_eq!(
+                (&headers[AGE], &headers[CACHE_STATUS]),
+                (&age.parse().unwrap(), &status.parse().unwrap())
+            );
+        }
+    }
+}
