@@ -45,8 +45,7 @@
 //! | `Calibrated` | Claude, Gemini and others: the o200k count times a factor by class of text, up to 4,096 bytes of which are looked at; schema words and answer formats without published numbers | 1.1 times, 1.5 for models nothing is known of, never over the bytes |
 //! | `UpperBound` | a picture by URL, a broken header, a document whose pages cannot be seen, a tool the provider runs, an unknown block or format | the published maximum, or the bytes |
 //!
-//! A request is as sure as its least sure part. The spelling of a special token inside a text is text. In
-//! the encodings before cl100k a run of a million and more mixed white-space characters is bounded by its bytes.
+//! A request is as sure as its least sure part. The spelling of a special token inside a text is text.
 //!
 //! # One text
 //!

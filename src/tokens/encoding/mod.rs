@@ -92,7 +92,7 @@ impl Encoding {
     ///
     /// Never fails, and takes time in proportion to the text whatever is in it. The length in bytes, which no count
     /// exceeds, stands in where the encoding cannot be had: without the feature `tiktoken`, and in the encodings
-    /// before cl100k for a run of a million and more mixed white-space characters.
+    /// before cl100k where the pattern engine of `tiktoken-rs` gives up.
     #[must_use]
     pub fn count(self, text: &str) -> u64 {
         self.measure(text).at_most

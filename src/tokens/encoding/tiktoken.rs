@@ -1,4 +1,5 @@
-//! Counting with the `tiktoken-rs` crate, guarded against what breaks it.
+//! Counting with the `tiktoken-rs` crate, guarded against what breaks it: in the encodings before cl100k, and where
+//! the [`engine`](super::engine) cannot be had.
 //!
 //! Its pattern engine runs out of stack on a white-space run of a million characters, and slows down long before.
 //! Such a run is one piece of the encoding's pattern with borders that can be told without it, so it is counted
