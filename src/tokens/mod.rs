@@ -52,7 +52,7 @@
 //! [`Encoding`] counts bare text: [`count`](Encoding::count), [`count_until`](Encoding::count_until) a limit, and
 //! [`truncate`](Encoding::truncate) to one. Counts in o200k and cl100k equal those of the crate `tiktoken-rs`, whose
 //! vocabulary they use, at ten times its speed and more, in time proportional to the text whatever is in it. The
-//! tables of an encoding, 10 to 20 MB, are made at first use, in some tenths of a second; [`Encoding::warm`] has a
+//! tables of an encoding, 12 to 22 MB, are made at first use, in some tenths of a second; [`Encoding::warm`] has a
 //! thread do that ahead of the first call. A thread keeps the pieces of text it has seen lately, about 1 MB for each
 //! encoding it counts in.
 //!

@@ -1,5 +1,6 @@
 //! What the encodings' patterns ask of a character, in one byte.
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use regex_syntax::hir::{Class, HirKind};
@@ -75,13 +76,14 @@ impl Classes {
             }
         }
         let (mut stages, mut blocks) = (Vec::with_capacity(table.len() / BLOCK), Vec::<[u8; BLOCK]>::new());
+        let mut known = HashMap::new();
         for block in table.chunks_exact(BLOCK) {
-            // Like blocks mostly stand side by side; the others are few.
-            let known = blocks.iter().rposition(|known| known == block).or_else(|| {
+            let next = u16::try_from(blocks.len()).ok()?;
+            let number = *known.entry(block).or_insert(next);
+            if number == next {
                 blocks.push(block.try_into().ok()?);
-                Some(blocks.len() - 1)
-            })?;
-            stages.push(u16::try_from(known).ok()?);
+            }
+            stages.push(number);
         }
         Some(Self { stages, blocks })
     }
