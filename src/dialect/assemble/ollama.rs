@@ -140,7 +140,7 @@ mod tests {
             (r#"{"role":"assistant"}"#, false),
             (r#"{"role":"assistant","content":null}"#, false),
         ] {
-            let document = format!(r#"{{"model":"m","message":{message},"done":true}}"#);
+            let document = format!(r#"{{"model":"m","done":true,"message":{message}}}"#);
             let frames = to_stream(document.as_bytes());
             assert_eq!(frames.is_some(), is_stream, "{message}");
             if let Some(frames) = frames {
