@@ -21,11 +21,12 @@ use crate::call::Reply;
 /// A layer in between may have put another body under the same head. Who judges the body, and not only what was paid
 /// for, asks with the bytes ([`Reading::of_whole`]) or the number of bytes ([`Reading::is_of`]) that it has itself.
 #[derive(Clone)]
-pub(crate) struct Reading(Arc<Source>);
+pub(crate) struct Reading(Source);
 
+#[derive(Clone)]
 enum Source {
-    Whole(Bytes, Outcome),
-    Stream(Mutex<Stream>),
+    Whole(Arc<(Bytes, Outcome)>),
+    Stream(Arc<Mutex<Stream>>),
 }
 
 struct Stream {
@@ -40,12 +41,12 @@ impl Reading {
         reader: impl FnOnce() -> Box<dyn StreamReader>,
     ) -> (Self, bool) {
         if let Some(reading) = extensions.get::<Self>()
-            && matches!(*reading.0, Source::Stream(_))
+            && matches!(reading.0, Source::Stream(_))
         {
             return (reading.clone(), false);
         }
         let stream = Stream { reader: reader(), bytes: 0 };
-        let reading = Self(Arc::new(Source::Stream(Mutex::new(stream))));
+        let reading = Self(Source::Stream(Arc::new(Mutex::new(stream))));
         extensions.insert(reading.clone());
         (reading, true)
     }
@@ -56,17 +57,17 @@ impl Reading {
             return outcome.clone();
         }
         let outcome = read(format, reply.headers(), body);
-        let source = Source::Whole(body.clone(), outcome.clone());
-        reply.extensions_mut().insert(Self(Arc::new(source)));
+        let source = Source::Whole(Arc::new((body.clone(), outcome.clone())));
+        reply.extensions_mut().insert(Self(source));
         outcome
     }
 
     /// What these very bytes say, if that was read.
     pub(crate) fn known<'a>(extensions: &'a Extensions, body: &Bytes) -> Option<&'a Outcome> {
-        match &*extensions.get::<Self>()?.0 {
+        match &extensions.get::<Self>()?.0 {
             // The bytes read are kept, so no others can have come to lie in their place.
-            Source::Whole(of, outcome) if of.as_ptr() == body.as_ptr() && of.len() == body.len() => {
-                Some(outcome)
+            Source::Whole(read) if read.0.as_ptr() == body.as_ptr() && read.0.len() == body.len() => {
+                Some(&read.1)
             }
             _ => None,
         }
@@ -74,7 +75,7 @@ impl Reading {
 
     /// Takes the next bytes of the stream.
     pub(crate) fn push(&self, frame: &[u8]) {
-        if let Source::Stream(stream) = &*self.0 {
+        if let Source::Stream(stream) = &self.0 {
             let mut stream = lock(stream);
             stream.bytes += frame.len() as u64;
             stream.reader.push(frame);
@@ -83,16 +84,16 @@ impl Reading {
 
     /// What was seen by now; `ended` as in [`StreamReader::outcome`].
     pub(crate) fn outcome(&self, ended: bool) -> Outcome {
-        match &*self.0 {
-            Source::Whole(_, outcome) => outcome.clone(),
+        match &self.0 {
+            Source::Whole(read) => read.1.clone(),
             Source::Stream(stream) => lock(stream).reader.outcome(ended),
         }
     }
 
     /// True if it is that of so many bytes.
     pub(crate) fn is_of(&self, bytes: u64) -> bool {
-        match &*self.0 {
-            Source::Whole(of, _) => of.len() as u64 == bytes,
+        match &self.0 {
+            Source::Whole(read) => read.0.len() as u64 == bytes,
             Source::Stream(stream) => lock(stream).bytes == bytes,
         }
     }
