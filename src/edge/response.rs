@@ -10,7 +10,7 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 
 use super::headers::strip_hop_by_hop;
-use crate::call::{Call, Dialect, Doc, Reply, ReplyBody};
+use crate::call::{Call, Dialect, Doc, Framed, Reply, ReplyBody};
 use crate::{BoxError, Error, Kind};
 
 /// What is known of a call when its answer comes.
@@ -37,6 +37,10 @@ where
     B::Error: Into<BoxError>,
 {
     let (mut parts, body) = response.into_parts();
+    if is_chunked(&parts.headers) {
+        // What says where the body ends goes with the hop; that it was said is kept.
+        parts.extensions.insert(Framed);
+    }
     strip_hop_by_hop(&mut parts.headers);
     let length = body.size_hint().exact().or_else(|| declared(&parts.headers));
     let is_error = !parts.status.is_success();
@@ -46,6 +50,12 @@ where
     };
     let body = if collect { gather(body).await? } else { ReplyBody::stream(body) };
     Ok(http::Response::from_parts(parts, body))
+}
+
+fn is_chunked(headers: &HeaderMap) -> bool {
+    let coding = headers.get_all(header::TRANSFER_ENCODING).iter().next_back();
+    let last = coding.and_then(|value| value.to_str().ok()).and_then(|value| value.rsplit(',').next());
+    last.is_some_and(|coding| coding.trim().eq_ignore_ascii_case("chunked"))
 }
 
 fn declared(headers: &HeaderMap) -> Option<u64> {

@@ -13,7 +13,7 @@ use tower_service::Service;
 use super::super::entry::Entry;
 use super::super::flight::{Lead, joined_head, shared, unless};
 use super::super::key::CacheKey;
-use super::super::layer::{Core, bump};
+use super::super::layer::Core;
 use super::super::policy::{storable, stored_headers};
 use super::super::render::{Rendered, RenderedBody};
 use super::super::service::is_another_model;
@@ -87,7 +87,7 @@ where
     S::Future: Send,
 {
     let (mut sender, receiver) = oneshot::channel();
-    bump(&core.counters.misses);
+    core.numbers.miss("absent");
     receipt::note(&parcel.call, |receipt| receipt.served = Served::Upstream);
     let hold = Draft::of(&parcel.call).map(Draft::hold);
     tokio::spawn(async move {
@@ -188,8 +188,7 @@ where
     };
     let stored = filing.store(core, &entries, &outcome, body.len(), flights);
     if let Err(why) = stored {
-        bump(&core.counters.not_stored);
-        tracing::debug!(why, "embeddings were not stored");
+        core.numbers.refused(why);
     }
     Ok(Sent { parts: Arc::new(parts), body, outcome, entries, stored })
 }
@@ -307,7 +306,7 @@ impl Filing {
         if stored == 0 {
             return Err("replaced");
         }
-        (0..stored).for_each(|_| bump(&core.counters.stored));
+        (0..stored).for_each(|_| core.numbers.stored());
         Ok(())
     }
 }
