@@ -8,7 +8,9 @@ use super::flight::{Lead, Recorded};
 use super::key::CacheKey;
 use super::layer::Core;
 use super::policy::stored_headers;
+use super::purge;
 use super::service::is_another_model;
+use super::store::epochs::Stamp;
 use crate::call::{Call, Capped, Options};
 use crate::dialect::Outcome;
 use crate::price::Terms;
@@ -18,6 +20,8 @@ use crate::receipt::Draft;
 pub(super) struct Filing {
     key: CacheKey,
     epoch: u64,
+    /// The purges of its scope before it was sent.
+    pub(super) stamp: Stamp,
     ttl: Duration,
     asked: Option<String>,
     pub(super) draft: Option<Draft>,
@@ -35,6 +39,7 @@ impl Filing {
         Self {
             key,
             epoch,
+            stamp: purge::stamp(core, call),
             // The layer's time to live is the longest: a call may only ask for less.
             ttl: options.and_then(|options| options.ttl).map_or(core.ttl, |ttl| ttl.min(core.ttl)),
             asked: call.model(),
@@ -102,7 +107,7 @@ impl Filing {
         };
         // An answer that was on the road during a purge must not come back to life, nor one that was replaced or
         // invalidated meanwhile. Neither can happen between these looks and the store.
-        let put = || core.tiers.put(self.key, Arc::new(entry));
+        let put = || core.tiers.put_stamped(self.key, Arc::new(entry), self.stamp);
         match lead.store(|| core.epoch.store(self.epoch, put)) {
             None => return self.refuse(core, "replaced"),
             Some(None) => return self.refuse(core, "purged"),

@@ -107,7 +107,9 @@ impl CacheHandle {
         let recorded = Recorded { parts: Arc::new(parts), body: Ok(body), frames };
         let filing = Filing::of(core, call, key, epoch);
         let entry = filing.entry(core, recorded, outcome).map_err(no)?;
-        core.epoch.store(epoch, || core.tiers.put(key, Arc::new(entry))).ok_or_else(|| no("purged"))?;
+        core.epoch
+            .store(epoch, || core.tiers.put_stamped(key, Arc::new(entry), filing.stamp))
+            .ok_or_else(|| no("purged"))?;
         core.negatives.remove(&key);
         core.numbers.stored();
         Ok(())
@@ -134,13 +136,19 @@ impl CacheHandle {
         true
     }
 
-    /// Forgets all answers of a scope, in every tier, durably so on return: of a tenant whatever its credentials, of
-    /// a shared scope all of it, and of [`Scope::credential`], which names nobody, those of all credentials that came
-    /// without a tenant. Calls in flight, of other scopes too, go on for their callers but are not stored, and nobody
-    /// joins them.
+    /// Forgets all answers of a scope, in every tier, durably so on return: of a tenant under whatever credential, of
+    /// a shared scope all of it. [`Scope::credential`] names nobody, so that all goes; for one credential's answers see
+    /// [`purge_caller`](Self::purge_caller). Calls in flight, of other scopes too, go on for their callers but are not
+    /// stored, and nobody joins them.
     pub async fn purge(&self, scope: &Scope) {
         self.core.begin_purge();
         purge::scope(&self.core, scope).await;
+    }
+
+    /// The same for the scope this call is in: by default, all answers of its credential.
+    pub async fn purge_caller(&self, call: &Call) {
+        self.core.begin_purge();
+        purge::caller(&self.core, call).await;
     }
 
     /// Forgets everything, durably so on return. Calls in flight go on for their callers but are not stored, and

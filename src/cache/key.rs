@@ -64,7 +64,7 @@ impl CacheKey {
         Self(sink.finish())
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, all(feature = "disk", feature = "test-util")))]
     pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -270,12 +270,30 @@ impl Keyer {
         CacheKey(sink.finish())
     }
 
-    /// Locates what belongs to the scope of `call`, for purging it. Tells nothing about who that is.
+    /// Locates what belongs to the scope of `call`, for purging it. Tells nothing about who that is. That of a tenant
+    /// is of its name alone, so that a purge covers all of its credentials.
     #[must_use]
     pub fn scope_tag(&self, call: &Call, scope: &Scope) -> [u8; 16] {
+        if let Some(tag) = self.named_tag(scope) {
+            return tag;
+        }
         let mut tag = [0; 16];
         tag.copy_from_slice(&self.scope_hash(&self.tags, call, scope)[..16]);
         tag
+    }
+
+    /// The same for a scope that has a name, whoever calls.
+    pub(super) fn named_tag(&self, scope: &Scope) -> Option<[u8; 16]> {
+        let (kind, name, by_credential) = scope.parts();
+        if by_credential && name.is_empty() {
+            return None;
+        }
+        let mut sink = Sink::new(blake3::Hasher::new_keyed(&self.tags), 0);
+        sink.raw(&[SCHEMA, kind]);
+        sink.field(field::SCOPE, name.as_bytes());
+        let mut tag = [0; 16];
+        tag.copy_from_slice(&sink.finish()[..16]);
+        Some(tag)
     }
 
     /// Sixteen hexadecimal digits that stand for a key in logs and on the command line. Nobody without the secret

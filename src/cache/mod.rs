@@ -67,6 +67,8 @@
 mod canon;
 mod embeddings;
 mod entry;
+#[cfg(feature = "disk")]
+mod envelope;
 mod filing;
 mod flight;
 mod freshness;
@@ -90,6 +92,8 @@ mod varied;
 
 pub use self::canon::{differences, digest};
 pub use self::entry::Entry;
+#[cfg(feature = "disk")]
+pub use self::envelope::Stamp;
 pub use self::flight::OrphanPolicy;
 pub use self::handle::CacheHandle;
 pub use self::key::{Bypass, CacheKey, Keyer};
@@ -102,5 +106,8 @@ pub use self::service::{Cache, CacheFuture};
 pub use self::settings::{CacheBuilder, ReplayIdentity};
 pub use self::store::StoreStats;
 #[cfg(feature = "disk")]
-pub use self::store::disk::{Disk, DiskOptions, DiskStats};
+pub use self::store::disk::{Checked, Compacted, Disk, DiskOptions, DiskState, DiskStats};
+#[cfg(all(feature = "disk", feature = "test-util"))]
+#[doc(hidden)]
+pub use self::store::disk::{FileMedium, Medium};
 pub use self::switch::Mode;

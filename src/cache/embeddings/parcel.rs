@@ -15,8 +15,10 @@ use super::super::flight::{Lead, joined_head, shared, unless};
 use super::super::key::CacheKey;
 use super::super::layer::Core;
 use super::super::policy::{storable, stored_headers};
+use super::super::purge;
 use super::super::render::{Rendered, RenderedBody};
 use super::super::service::is_another_model;
+use super::super::store::epochs::Stamp;
 use super::share::apportion;
 use crate::call::{Call, Options, Reply, ReplyBody};
 use crate::dialect::embeddings::batch;
@@ -102,6 +104,7 @@ where
             asked: call.model(),
             keys: keys.clone(),
             epoch,
+            stamp: purge::stamp(&core, &call),
         };
         let flights = places.iter().copied().zip(&leads).collect::<Vec<_>>();
         let abandoned = async {
@@ -204,6 +207,7 @@ fn weights(call: &Call) -> Vec<u64> {
 struct Filing {
     keys: Arc<[CacheKey]>,
     epoch: u64,
+    stamp: Stamp,
     ttl: Duration,
     asked: Option<String>,
 }
@@ -292,7 +296,7 @@ impl Filing {
         if flights.is_empty() {
             return Err("own-call");
         }
-        let put = |place: usize| core.tiers.put(self.keys[place], entries[place].clone());
+        let put = |place: usize| core.tiers.put_stamped(self.keys[place], entries[place].clone(), self.stamp);
         let mut stored = 0_usize;
         for (place, lead) in flights {
             // An answer that was on the road during a purge must not come back to life, nor one that was replaced or
