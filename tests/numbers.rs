@@ -23,6 +23,9 @@ fn ask(members: &str) -> Call {
     call.with(Options::new().scope(Scope::tenant(CANARY)).tag(CANARY))
 }
 
+/// Who listens to events is asked at the first of each, in whatever thread that is: one test at a time.
+static ONE: Mutex<()> = Mutex::new(());
+
 /// Sends a bit of everything through a cache and gives its figures.
 async fn traffic() -> CacheStats {
     let finish = |call: &Call| if call.doc.get("stop").is_some() { "length" } else { "stop" };
@@ -55,9 +58,10 @@ async fn traffic() -> CacheStats {
     layer.handle().stats()
 }
 
-#[tokio::test]
-async fn every_call_is_counted_once_by_its_reason() {
-    let stats = traffic().await;
+#[test]
+fn every_call_is_counted_once_by_its_reason() {
+    let _one = ONE.lock();
+    let stats = runtime().block_on(traffic());
     assert_eq!((stats.memory_hits, stats.joined, stats.misses, stats.bypassed), (1, 1, 5, 2), "{stats:?}");
     let by = |counts: &[(&'static str, u64)]| counts.iter().copied().collect();
     assert_eq!(stats.misses_by, by(&[("absent", 3), ("asked", 1), ("too-old", 1)]));
@@ -109,6 +113,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 #[test]
 fn each_event_is_told_to_tracing_without_a_secret() {
+    let _one = ONE.lock();
     let lines = Lines::default();
     tracing::subscriber::with_default(lines.clone(), || {
         runtime().block_on(traffic());
@@ -137,7 +142,7 @@ mod facade {
         Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     };
 
-    use super::{CANARY, runtime, traffic};
+    use super::{CANARY, ONE, runtime, traffic};
 
     type Values = Arc<Mutex<BTreeMap<String, u64>>>;
 
@@ -188,6 +193,7 @@ mod facade {
 
     #[test]
     fn the_facade_is_told_what_the_struct_says() {
+        let _one = ONE.lock();
         let kept = Kept::default();
         let stats = metrics::with_local_recorder(&kept, || runtime().block_on(traffic()));
         let values = kept.0.lock().unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use thrifty::cache::{CacheBuilder, CacheHandle, CacheLayer, Mode, ReplayIdentity, Sampled};
+use thrifty::cache::{CacheBuilder, CacheHandle, CacheLayer, Mode, ReplayIdentity, Sampled, Secret};
 use thrifty::call::{CacheMode, Call, Capped, Framed, Options, Reply, ReplyBody, Scope};
 use thrifty::clock::ManualClock;
 use thrifty::receipt::Receipt;
@@ -122,7 +122,8 @@ async fn the_table_of_what_may_be_stored() {
     };
     type Settings = fn(CacheBuilder) -> CacheBuilder;
     // Settings, status, body, whether the call's output was capped by a layer of ours; the reason, or stored.
-    let rows: Vec<(Settings, u16, String, bool, Result<(), &str>)> = vec![
+    type Row = (Settings, u16, String, bool, Result<(), &'static str>);
+    let rows: Vec<Row> = vec![
         (plain, 200, ending("stop", text), false, Ok(())),
         (plain, 200, ending("tool_calls", &tool("{}")), false, Ok(())),
         (plain, 200, ending("tool_calls", &tool("{")), false, Err("broken-tool-call")),
@@ -436,7 +437,9 @@ async fn an_error_that_repeats_itself_is_kept_for_seconds_if_that_is_set() {
 
 #[tokio::test]
 async fn several_answers_to_one_question_are_each_served_from_the_first_one_on() {
-    let bench = Bench::counting(|builder| builder.answers_per_question(4));
+    // The choice follows from the secret, so this one is always the same.
+    let bench =
+        Bench::counting(|builder| builder.answers_per_question(4).secret(Secret::from_bytes([7; 32])));
     let mut seen = std::collections::BTreeSet::new();
     let mut hits = 0;
     for _ in 0..200 {
@@ -517,4 +520,68 @@ async fn calls_that_no_format_reads_are_cached_on_named_routes_only() {
     bench.body(say("hi")).await;
     bench.body(say("hi")).await;
     assert_eq!((bench.calls(), bench.handle.stats().refused_by.get("partial")), (2, Some(&2)));
+}
+
+#[tokio::test]
+async fn a_purge_of_a_scope_covers_what_is_on_its_way() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let opened = gate.clone();
+    let inner = service_fn(move |_: Call| {
+        let gate = opened.clone();
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Ok::<_, BoxError>(reply(200, whole("0")))
+        }
+    });
+    let layer = CacheLayer::in_memory();
+    let (client, handle) = (Client::new(layer.layer(inner)), layer.handle());
+    let ann = || wish(Options::new().scope(Scope::tenant("ann")));
+    let before = tokio::spawn(client.clone().oneshot(ann()));
+    while handle.stats().flights == 0 {
+        tokio::task::yield_now().await;
+    }
+    handle.purge(&Scope::tenant("ann")).await;
+    let after = tokio::spawn(client.clone().oneshot(ann()));
+    while handle.stats().flights < 2 {
+        tokio::task::yield_now().await;
+    }
+    gate.add_permits(1);
+    assert!(before.await.unwrap().is_ok(), "its caller is served");
+    assert_eq!(handle.stats().refused_by.get("purged"), Some(&1));
+    assert!(handle.get(&ann()).await.is_none(), "what was asked before a purge is not stored after it");
+    gate.add_permits(1);
+    assert!(after.await.unwrap().is_ok());
+    assert!(handle.get(&ann()).await.is_some(), "what was asked after it is");
+    handle.purge_caller(&ann()).await;
+    assert!(handle.get(&ann()).await.is_none(), "a call tells whose answers are to go");
+}
+
+#[tokio::test]
+async fn at_the_http_edge_cache_control_is_obeyed() {
+    let bench = Bench::counting(|builder| builder);
+    let edge = thrifty::edge::FromHttp::new(bench.client.clone()).answering_errors();
+    let send = async |directives: &str| {
+        let request = http::Request::post(CHAT)
+            .header("cache-control", directives)
+            .body(http_body_util::Full::<Bytes>::from(ask("hi").doc.bytes().clone()))
+            .unwrap();
+        let reply = edge.clone().oneshot(request).await.unwrap();
+        (reply.status().as_u16(), reply.into_body().bytes().await.unwrap())
+    };
+    assert_eq!(send("only-if-cached").await.0, 504, "nothing is there");
+    for (wait, directives, want) in [
+        (0, "", "0"),
+        (0, "only-if-cached", "0"),
+        (0, "max-age=0", "1"),
+        (5, "max-age=5", "1"),
+        (1, "max-age=5", "2"),
+        (0, "no-cache", "3"),
+        (0, "no-store", "4"),
+        (0, "min-fresh=3600", "3"),
+        (1, "min-fresh=3600", "5"),
+        (0, "max-age=later", "6"),
+    ] {
+        bench.wait(secs(wait));
+        assert_eq!(send(directives).await, (200, whole(want).into()), "{directives}");
+    }
 }

@@ -60,25 +60,29 @@ impl CacheHandle {
     }
 
     /// The stored answer to a call as its caller wants it, from memory or disk; `None` if there is none that is fresh
-    /// enough, or the call may not be cached. Nothing is sent and nothing counted. Of a batch of embeddings each input
+    /// enough, or the call may not be cached. Nothing is sent and nothing counted, and [`Mode`] does not matter. Of a batch of embeddings each input
     /// has an entry of its own; ask for them one by one.
     pub async fn get(&self, call: &Call) -> Option<Reply> {
         let core = &self.core;
         let options = Options::among(&call.parts.extensions);
         let wish = Wish::of(options);
-        let key = core.varied.choose(core.key_of(call, options).ok()?);
-        let entry = match core.remembered(&key, &wish) {
-            Some(entry) => entry,
-            None => {
-                let found = core.tiers.get_disk(&key, core.clock.now_ms()).await?;
-                Some(found).filter(|entry| core.judge(entry, &wish) == Age::Good)?
+        for key in core.varied.all(core.key_of(call, options).ok()?) {
+            let found = match core.tiers.get_memory(&key, core.clock.now_ms()) {
+                None => core.tiers.get_disk(&key, core.clock.now_ms()).await,
+                found => found,
+            };
+            let good = found.filter(|entry| core.judge(entry, &wish) == Age::Good);
+            if let Some(entry) = good
+                && let Some(rendered) = render(core, call.format(), &entry, want(call), is_silent(core, call))
+            {
+                return Some(rendered.reply());
             }
-        };
-        Some(render(core, call.format(), &entry, want(call), is_silent(core, call))?.reply())
+        }
+        None
     }
 
     /// Stores this reply as the answer to a call, by the same rules as one that came from the provider, and for the
-    /// same time. A reply that comes in pieces is read to its end first.
+    /// same time, whatever the [`Mode`]. A reply that comes in pieces is read to its end first.
     ///
     /// # Errors
     /// [`Kind::BadInput`](crate::Kind::BadInput) when the call may not be cached, or the reply is not a whole, good

@@ -62,6 +62,33 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # What a call may wish, and what an operator may set
+//! A call says in its [`Options`](crate::call::Options), or in an HTTP request's `cache-control`, how fresh its answer
+//! has to be and whether it reads and stores at all. The builder holds what is off by default: answers served
+//! [while a new one is fetched](CacheBuilder::stale_while_revalidate) or
+//! [while the provider is down](CacheBuilder::stale_if_error), [errors kept for seconds](CacheBuilder::negative_ttl),
+//! [several answers to one question](CacheBuilder::answers_per_question), and routes of
+//! [calls that no format reads](CacheBuilder::opaque_route). [`numbers`] tells what came of it.
+//! ```
+//! use std::time::Duration;
+//! use thrifty::cache::{CacheLayer, Mode, Sampled};
+//! use thrifty::call::Scope;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), thrifty::Error> {
+//! let layer = CacheLayer::builder()
+//!     .sampled(Sampled::ZeroTempOrSeed)
+//!     .stale_if_error(Duration::from_secs(3_600))
+//!     .opaque_route("/v1/audio/speech")
+//!     .build()?;
+//! let handle = layer.handle();
+//! handle.set_mode(Mode::ReadOnly);
+//! handle.purge(&Scope::tenant("ann")).await;
+//! println!("{:?}", handle.stats().misses_by);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! [`Scope`]: crate::call::Scope
 
 mod canon;

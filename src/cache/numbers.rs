@@ -16,9 +16,9 @@
 //! | `thrifty_cache_purges_total` | | purges |
 //!
 //! and, as gauges that are set whenever [`CacheHandle::stats`](crate::cache::CacheHandle::stats) is read,
-//! `thrifty_cache_memory_bytes`, `thrifty_cache_memory_entries`, `thrifty_cache_flights`,
+//! `thrifty_cache_memory_bytes`, `thrifty_cache_memory_entries`, `thrifty_cache_memory_evicted`, `thrifty_cache_flights`,
 //! `thrifty_cache_flight_bytes`, and of a disk tier `thrifty_cache_disk_entries`, `thrifty_cache_disk_bytes`,
-//! `thrifty_cache_disk_dropped` and `thrifty_cache_disk_available` (0 or 1).
+//! `thrifty_cache_disk_dropped`, `thrifty_cache_disk_evicted` and `thrifty_cache_disk_available` (0 or 1).
 //!
 //! No label names a tenant, a key or a model: each would grow without bound, and tell who asks.
 
@@ -231,6 +231,7 @@ impl CacheStats {
         let set = |name: &'static str, value: u64| metrics::gauge!(name).set(value as f64);
         set("thrifty_cache_memory_bytes", self.store.memory_bytes);
         set("thrifty_cache_memory_entries", self.store.memory_entries);
+        set("thrifty_cache_memory_evicted", self.store.memory_evicted);
         set("thrifty_cache_flights", self.flights);
         set("thrifty_cache_flight_bytes", self.flight_bytes);
         #[cfg(feature = "disk")]
@@ -238,6 +239,7 @@ impl CacheStats {
             set("thrifty_cache_disk_entries", disk.entries);
             set("thrifty_cache_disk_bytes", disk.file_bytes);
             set("thrifty_cache_disk_dropped", disk.dropped);
+            set("thrifty_cache_disk_evicted", disk.evicted);
             set("thrifty_cache_disk_available", u64::from(disk.available));
         }
     }

@@ -132,7 +132,9 @@ where
                     return CacheFuture::done(Ok(reply));
                 }
                 old = Some(Old { entry, tier: Tier::Memory, age });
-            } else if let Some(entry) = core.negatives.get(&key, core.clock.now_ms()) {
+            } else if let Some(entry) = core.negatives.get(&key, core.clock.now_ms())
+                && core.judge(&entry, &wish) == Age::Good
+            {
                 return CacheFuture::done(Ok(negative(core, &call, &entry, silent)));
             }
         }

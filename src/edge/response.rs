@@ -150,6 +150,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn that_chunks_told_the_end_of_a_body_is_kept_when_their_header_goes() {
+        for (coding, framed) in [("chunked", true), ("gzip, Chunked", true), ("gzip", false)] {
+            let mut response = response("audio/mpeg", unsized_body(vec!["a".into()]));
+            response.headers_mut().insert("transfer-encoding", coding.parse().expect("a value"));
+            let reply = receive(response, Expecting { whole: false }).await.expect("a reply");
+            assert!(reply.headers().get("transfer-encoding").is_none());
+            assert_eq!(reply.extensions().get::<Framed>().is_some(), framed, "{coding}");
+        }
+        let reply = receive(response("audio/mpeg", unsized_body(vec![])), Expecting { whole: false }).await;
+        let reply = reply.expect("a reply");
+        assert!(reply.extensions().get::<Framed>().is_none(), "it ends with the connection");
+    }
+
+    #[tokio::test]
     async fn a_document_over_the_limit_is_passed_on_without_losing_a_byte() {
         let data = vec![Bytes::from(vec![b' '; Doc::MAX_BYTES]), Bytes::from("{"), Bytes::from("}")];
         let response = response("application/json", unsized_body(data));

@@ -89,7 +89,8 @@ where
     S::Future: Send,
 {
     let (mut sender, receiver) = oneshot::channel();
-    core.numbers.miss("absent");
+    let reads = core.mode_of(Options::among(&parcel.call.parts.extensions)).reads();
+    core.numbers.miss(if reads { "absent" } else { "asked" });
     receipt::note(&parcel.call, |receipt| receipt.served = Served::Upstream);
     let hold = Draft::of(&parcel.call).map(Draft::hold);
     tokio::spawn(async move {

@@ -28,6 +28,8 @@ pub struct StoreStats {
     pub memory_entries: u64,
     /// Bytes they take.
     pub memory_bytes: u64,
+    /// Entries that left memory, or never got in, for want of room.
+    pub memory_evicted: u64,
     /// The disk tier, if there is one.
     #[cfg(feature = "disk")]
     pub disk: Option<DiskStats>,
@@ -178,6 +180,7 @@ impl Tiers {
         StoreStats {
             memory_entries: self.memory.len(),
             memory_bytes: self.memory.bytes(),
+            memory_evicted: self.memory.evicted(),
             #[cfg(feature = "disk")]
             disk: self.disk.as_ref().map(Disk::stats),
         }
