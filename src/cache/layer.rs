@@ -139,7 +139,7 @@ impl Core {
     /// Counts a hit.
     pub(super) fn count_hit(&self, tier: Tier, entry: &Entry) {
         self.numbers.hit(tier);
-        if self.judge(entry, &Wish::default()) != Age::Good {
+        if !self.windows.kept().is_zero() && self.judge(entry, &Wish::default()) != Age::Good {
             self.numbers.stale();
         }
     }

@@ -482,7 +482,7 @@ impl CacheBuilder {
             store: self.store,
             sampled: self.sampled,
             negatives: Negatives::new(self.negative),
-            varied: Varied::new(self.answers, keyer.mac_key()),
+            varied: Varied::new(self.answers, &keyer.mac_key()),
             refreshes: self.refreshes,
             keyer,
         })

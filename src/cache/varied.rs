@@ -17,7 +17,8 @@ pub(super) struct Varied {
 
 impl Varied {
     /// One answer is the usual case; 0 counts as 1.
-    pub(super) fn new(places: u8, seed: [u8; 32]) -> Self {
+    pub(super) fn new(places: u8, secret: &[u8; 32]) -> Self {
+        let seed = blake3::derive_key("thrifty 2026-11 cache choice v1", secret);
         Self { places: places.clamp(1, MOST), turn: AtomicU64::new(0), seed }
     }
 
