@@ -12,7 +12,7 @@ use super::purge;
 use super::service::is_another_model;
 use super::store::epochs::Stamp;
 use crate::call::{Call, Capped, Options};
-use crate::dialect::Outcome;
+use crate::dialect::{Finish, Outcome};
 use crate::price::Terms;
 use crate::receipt::Draft;
 
@@ -73,8 +73,11 @@ impl Filing {
             _ => None,
         };
         let mut headers = stored_headers(&parts.headers);
-        // A refusal kept for seconds is no answer to fall back on.
-        let ttl = if ttl < self.ttl { ttl } else { core.windows.stretch(ttl, &mut headers) };
+        // A refusal or a cut answer is nothing to fall back on.
+        let ttl = match outcome.finish {
+            Finish::Whole => core.windows.stretch(ttl, &mut headers),
+            _ => ttl,
+        };
         Ok(Entry {
             status: parts.status,
             headers,
