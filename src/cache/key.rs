@@ -33,11 +33,12 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
-use http::header::{AUTHORIZATION, HOST, HeaderName};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName};
 
 use super::canon::{self, Paths, Sink};
 use super::secret::Secret;
 use crate::call::{Call, Dialect, Scope, is_signature, is_signed};
+use crate::dialect::RawIdentity;
 
 /// Version of what is in a key. Part of every key.
 const SCHEMA: u8 = 1;
@@ -51,6 +52,16 @@ impl CacheKey {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// The key of one of several places of the same question. The first place is the question itself.
+    pub(super) fn at_place(self, place: u8) -> Self {
+        if place == 0 {
+            return self;
+        }
+        let mut sink = Sink::new(blake3::Hasher::new_keyed(&self.0), 0);
+        sink.field(field::PLACE, &[place]);
+        Self(sink.finish())
     }
 
     #[cfg(any(test, all(feature = "disk", feature = "test-util")))]
@@ -101,6 +112,7 @@ pub struct Keyer {
     entries: [u8; 32],
     aliases: [u8; 32],
     also: Arc<[HeaderName]>,
+    opaque: Arc<[String]>,
 }
 
 impl fmt::Debug for Keyer {
@@ -124,6 +136,9 @@ mod field {
     pub(super) const CREDENTIAL: u8 = 28;
     pub(super) const NO_CREDENTIAL: u8 = 29;
     pub(super) const USERINFO: u8 = 30;
+    pub(super) const MEDIA_TYPE: u8 = 31;
+    pub(super) const RAW_BODY: u8 = 32;
+    pub(super) const PLACE: u8 = 33;
 }
 
 /// Headers that steer an API and are always in the key.
@@ -190,6 +205,7 @@ impl Keyer {
             entries: blake3::derive_key("thrifty 2026-11 cache entry mac v1", &root),
             aliases: blake3::derive_key("thrifty 2026-11 cache alias v1", &root),
             also: Arc::default(),
+            opaque: Arc::default(),
         }
     }
 
@@ -199,6 +215,24 @@ impl Keyer {
     pub fn with_credential_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.also = self.also.iter().cloned().chain(names).collect();
         self
+    }
+
+    /// Gives keys to calls of no known format whose path is or ends with one of these; see
+    /// [`CacheBuilder::opaque_route`](crate::cache::CacheBuilder::opaque_route).
+    #[must_use]
+    pub fn with_opaque_routes(mut self, paths: impl IntoIterator<Item = String>) -> Self {
+        let paths = paths.into_iter().map(|path| format!("/{}", path.trim_matches('/')));
+        self.opaque = self.opaque.iter().cloned().chain(paths).collect();
+        self
+    }
+
+    /// True if `call` has no known format and its route was named.
+    pub(super) fn names_opaque(&self, call: &Call) -> bool {
+        call.dialect == Dialect::Opaque
+            && self
+                .opaque
+                .iter()
+                .any(|route| call.parts.uri.path().trim_end_matches('/').ends_with(route.as_str()))
     }
 
     /// The key of `call` as it goes out, for whoever is in `scope`. Values of the `vary` headers count too.
@@ -214,6 +248,13 @@ impl Keyer {
             Sink::new(blake3::Hasher::new_keyed(&self.scope_key(call, scope)), call.doc.bytes().len());
         sink.raw(&[SCHEMA, canon::VERSION]);
         head(&mut sink, call, vary);
+        if self.names_opaque(call) {
+            let raw = RawIdentity::of(call).map_err(Bypass)?;
+            header(&mut sink, call, &ACCEPT);
+            sink.field(field::MEDIA_TYPE, raw.content_type.as_bytes());
+            sink.field(field::RAW_BODY, &raw.body);
+            return Ok(CacheKey(sink.finish()));
+        }
         let body = call.doc.bytes();
         let is_plain = canon::encode_request(body, call.dialect, excluded(call.dialect), &mut sink)?;
         if !is_plain && let Some(reason) = call.format().bypass(call) {
@@ -234,16 +275,38 @@ impl Keyer {
         // As it stands: equal aliases must want the same kind of answer, which some formats say in the path.
         sink.field(field::PATH, call.parts.uri.path().as_bytes());
         head(&mut sink, call, vary);
+        if call.dialect == Dialect::Opaque {
+            header(&mut sink, call, &ACCEPT);
+            header(&mut sink, call, &CONTENT_TYPE);
+        }
         sink.field(field::RAW, body);
         CacheKey(sink.finish())
     }
 
-    /// Locates what belongs to the scope of `call`, for purging it. Tells nothing about who that is.
+    /// Locates what belongs to the scope of `call`, for purging it. Tells nothing about who that is. That of a tenant
+    /// is of its name alone, so that a purge covers all of its credentials.
     #[must_use]
     pub fn scope_tag(&self, call: &Call, scope: &Scope) -> [u8; 16] {
+        if let Some(tag) = self.named_tag(scope) {
+            return tag;
+        }
         let mut tag = [0; 16];
         tag.copy_from_slice(&self.scope_hash(&self.tags, call, scope)[..16]);
         tag
+    }
+
+    /// The same for a scope that has a name, whoever calls.
+    pub(super) fn named_tag(&self, scope: &Scope) -> Option<[u8; 16]> {
+        let (kind, name, by_credential) = scope.parts();
+        if by_credential && name.is_empty() {
+            return None;
+        }
+        let mut sink = Sink::new(blake3::Hasher::new_keyed(&self.tags), 0);
+        sink.raw(&[SCHEMA, kind]);
+        sink.field(field::SCOPE, name.as_bytes());
+        let mut tag = [0; 16];
+        tag.copy_from_slice(&sink.finish()[..16]);
+        Some(tag)
     }
 
     /// Sixteen hexadecimal digits that stand for a key in logs and on the command line. Nobody without the secret

@@ -62,6 +62,33 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # What a call may wish, and what an operator may set
+//! A call says in its [`Options`](crate::call::Options), or in an HTTP request's `cache-control`, how fresh its answer
+//! has to be and whether it reads and stores at all. The builder holds what is off by default: answers served
+//! [while a new one is fetched](CacheBuilder::stale_while_revalidate) or
+//! [while the provider is down](CacheBuilder::stale_if_error), [errors kept for seconds](CacheBuilder::negative_ttl),
+//! [several answers to one question](CacheBuilder::answers_per_question), and routes of
+//! [calls that no format reads](CacheBuilder::opaque_route). [`numbers`] tells what came of it.
+//! ```
+//! use std::time::Duration;
+//! use thrifty::cache::{CacheLayer, Mode, Sampled};
+//! use thrifty::call::Scope;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), thrifty::Error> {
+//! let layer = CacheLayer::builder()
+//!     .sampled(Sampled::ZeroTempOrSeed)
+//!     .stale_if_error(Duration::from_secs(3_600))
+//!     .opaque_route("/v1/audio/speech")
+//!     .build()?;
+//! let handle = layer.handle();
+//! handle.set_mode(Mode::ReadOnly);
+//! handle.purge(&Scope::tenant("ann")).await;
+//! println!("{:?}", handle.stats().misses_by);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! [`Scope`]: crate::call::Scope
 
 mod canon;
@@ -69,31 +96,45 @@ mod embeddings;
 mod entry;
 #[cfg(feature = "disk")]
 mod envelope;
+mod filing;
 mod flight;
+mod freshness;
+mod handle;
 mod key;
 mod layer;
+mod negative;
+pub mod numbers;
 mod policy;
+mod purge;
 mod recall;
 mod render;
 mod secret;
 mod service;
+mod settings;
+mod stale;
 mod status;
 mod store;
+mod switch;
+mod varied;
 
 pub use self::canon::{differences, digest};
 pub use self::entry::Entry;
 #[cfg(feature = "disk")]
 pub use self::envelope::Stamp;
 pub use self::flight::OrphanPolicy;
+pub use self::handle::CacheHandle;
 pub use self::key::{Bypass, CacheKey, Keyer};
-pub use self::layer::{CacheBuilder, CacheHandle, CacheLayer, CacheStats, ReplayIdentity};
-pub use self::policy::{storable, stored_headers};
+pub use self::layer::CacheLayer;
+pub use self::numbers::CacheStats;
+pub use self::policy::{Sampled, storable, stored_headers};
 pub use self::recall::{Recall, RecallLayer};
 pub use self::secret::Secret;
 pub use self::service::{Cache, CacheFuture};
+pub use self::settings::{CacheBuilder, ReplayIdentity};
 pub use self::store::StoreStats;
 #[cfg(feature = "disk")]
 pub use self::store::disk::{Checked, Compacted, Disk, DiskOptions, DiskState, DiskStats};
 #[cfg(all(feature = "disk", feature = "test-util"))]
 #[doc(hidden)]
 pub use self::store::disk::{FileMedium, Medium};
+pub use self::switch::Mode;

@@ -24,9 +24,13 @@
 //! # Ok::<(), thrifty::BoxError>(())
 //! ```
 
+use std::time::Duration;
+
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use http::response::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use crate::call::{Call, Dialect};
 use crate::dialect::{Finish, Outcome};
 
 /// Headers that describe the answer. All others belong to the exchange that brought it: cookies, request ids, rate
@@ -76,6 +80,132 @@ pub fn storable(status: StatusCode, headers: &HeaderMap, outcome: &Outcome) -> R
         return Err("empty");
     }
     Ok(())
+}
+
+/// Which calls with chance in their answer are cached.
+///
+/// A repeat gets the stored answer, which is what a cache is for; whoever wants another draw each time does not want
+/// one. Reasoning models take no temperature at all, so a rule by temperature leaves out most of what is asked today.
+///
+/// # Example
+/// ```
+/// use thrifty::cache::{CacheLayer, Sampled};
+///
+/// let layer = CacheLayer::builder().sampled(Sampled::ZeroTempOrSeed).build()?;
+/// # Ok::<(), thrifty::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Sampled {
+    /// All of them.
+    #[default]
+    Always,
+    /// Calls that say temperature 0, or give a seed. `top_p` makes nothing repeatable, and neither does silence.
+    ZeroTempOrSeed,
+    /// Calls that say temperature 0: a seed is best effort with most providers.
+    Never,
+}
+
+impl Sampled {
+    /// True if a call is cached. Embeddings hold no chance, and of what no format reads nothing is known; both are.
+    pub(super) fn admits(self, call: &Call) -> bool {
+        if self == Self::Always || matches!(call.dialect, Dialect::Embeddings | Dialect::Opaque) {
+            return true;
+        }
+        let inner = match call.dialect {
+            Dialect::GeminiGenerate => call.doc.object("generationConfig"),
+            Dialect::OllamaChat => call.doc.object("options"),
+            _ => None,
+        };
+        let member = |name| match call.dialect {
+            Dialect::GeminiGenerate | Dialect::OllamaChat => {
+                inner.as_ref().and_then(|inner| inner.some(name))
+            }
+            _ => call.doc.some(name),
+        };
+        let cold = member("temperature").is_some_and(is_zero);
+        cold || (self == Self::ZeroTempOrSeed && member("seed").is_some())
+    }
+}
+
+/// True for a JSON number that is zero, however it is spelled.
+fn is_zero(number: &str) -> bool {
+    let digits = number.split(['e', 'E']).next().unwrap_or_default();
+    digits.contains('0') && digits.bytes().all(|byte| matches!(byte, b'0' | b'.' | b'-'))
+}
+
+/// What is stored beside whole, good answers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct StorePolicy {
+    /// Answers that the caller's own cap cut.
+    pub(super) truncated: bool,
+    /// Refusals, for so long.
+    pub(super) refused: Option<Duration>,
+    /// False leaves out answers that call tools.
+    pub(super) skip_tool_calls: bool,
+}
+
+/// A refusal is not kept for longer: filters change, and a wrong one should be gone soon.
+pub(super) const LONGEST_REFUSAL: Duration = Duration::from_secs(60);
+
+impl StorePolicy {
+    /// How long a reply may be served again at most, of the time `ttl` its call may have. `capped` says that a layer
+    /// of ours set the cap that may have cut it.
+    pub(super) fn judge(
+        &self,
+        parts: &Parts,
+        body: &[u8],
+        outcome: &Outcome,
+        ttl: Duration,
+        capped: bool,
+    ) -> Result<Duration, &'static str> {
+        let why = match storable(parts.status, &parts.headers, outcome) {
+            Ok(()) if self.skip_tool_calls && calls_tools(body) => return Err("tool-call"),
+            Ok(()) => return Ok(ttl),
+            Err(why) => why,
+        };
+        // Judged again as if it had ended well: it has to be good in all else.
+        let whole = Outcome { finish: Finish::Whole, ..outcome.clone() };
+        let allowed = match (outcome.finish, self.refused) {
+            (Finish::Truncated, _) if self.truncated && !capped => ttl,
+            (Finish::Refused, Some(most)) => ttl.min(most).min(LONGEST_REFUSAL),
+            _ => return Err(why),
+        };
+        storable(parts.status, &parts.headers, &whole)?;
+        Ok(allowed)
+    }
+}
+
+/// True if a reply calls a tool, in any of the formats. Within a text these quotes would be escaped.
+fn calls_tools(body: &[u8]) -> bool {
+    const WORDS: [&[u8]; 6] = [
+        b"\"tool_calls\"",
+        b"\"tool_use\"",
+        b"\"function_call\"",
+        b"\"functionCall\"",
+        b"\"custom_tool_call\"",
+        b"\"mcp_call\"",
+    ];
+    let calls = |at: usize, word: &[u8]| {
+        // Some servers name the member and leave it empty.
+        let rest = body[at + word.len()..].trim_ascii_start();
+        match rest.strip_prefix(b":").map(<[u8]>::trim_ascii_start) {
+            Some(value) => {
+                !value.starts_with(b"null")
+                    && !value.strip_prefix(b"[").is_some_and(|list| list.trim_ascii_start().starts_with(b"]"))
+            }
+            None => true,
+        }
+    };
+    let mut at = 0;
+    while let Some(next) = body[at..].iter().position(|byte| *byte == b'"') {
+        at += next;
+        if WORDS.iter().any(|word| body[at..].starts_with(word) && calls(at, word)) {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 #[cfg(test)]
@@ -193,6 +323,54 @@ mod tests {
         for name in stored {
             let headers = HeaderMap::from_iter([(name.parse::<HeaderName>().unwrap(), "1".parse().unwrap())]);
             assert_eq!(stored_headers(&headers), headers, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_zero_is_one_however_it_is_spelled() {
+        for zero in ["0", "0.0", "-0", "0e5", "0.000E-3"] {
+            assert!(is_zero(zero), "{zero}");
+        }
+        for other in ["1", "0.1", "1e-9", "\"0\"", "null", "."] {
+            assert!(!is_zero(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn which_calls_are_cached_follows_from_their_temperature_and_seed() {
+        use Sampled::{Always, Never, ZeroTempOrSeed};
+        let chat = "https://api.openai.com/v1/chat/completions";
+        let gemini =
+            "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent";
+        let ollama = "http://localhost:11434/api/chat";
+        for (url, body, seeded, zero) in [
+            (chat, r#"{"model":"m","messages":[]}"#, false, false),
+            (chat, r#"{"model":"m","messages":[],"temperature":0}"#, true, true),
+            (chat, r#"{"model":"m","messages":[],"temperature":0.04}"#, false, false),
+            (chat, r#"{"model":"m","messages":[],"temperature":null,"top_p":0.1}"#, false, false),
+            (chat, r#"{"model":"m","messages":[],"temperature":1,"seed":7}"#, true, false),
+            (gemini, r#"{"contents":[],"generationConfig":{"temperature":0.0}}"#, true, true),
+            (gemini, r#"{"contents":[],"temperature":0}"#, false, false),
+            (ollama, r#"{"model":"m","messages":[],"options":{"seed":1}}"#, true, false),
+            ("https://api.openai.com/v1/embeddings", r#"{"model":"m","input":"x"}"#, true, true),
+        ] {
+            let call = Call::post(url, body);
+            let admitted = [Always, ZeroTempOrSeed, Never].map(|sampled| sampled.admits(&call));
+            assert_eq!(admitted, [true, seeded, zero], "{url} {body}");
+        }
+    }
+
+    #[test]
+    fn a_tool_call_is_seen_and_talk_of_one_is_not() {
+        for (body, calls) in [
+            (r#"{"message":{"tool_calls":[{"id":"1"}]}}"#, true),
+            (r#"{"content":[{"type" : "tool_use"}]}"#, true),
+            (r#"{"parts":[{"functionCall": {"name":"f"}}]}"#, true),
+            (r#"{"message":{"tool_calls": null,"function_call":null}}"#, false),
+            (r#"{"message":{"tool_calls":[ ],"content":"say \"tool_calls\": [1]"}}"#, false),
+            (r#"{"usage":{"server_tool_use":{}}}"#, false),
+        ] {
+            assert_eq!(calls_tools(body.as_bytes()), calls, "{body}");
         }
     }
 }

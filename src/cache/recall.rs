@@ -12,13 +12,15 @@ use tower::ServiceExt;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::freshness::Wish;
 use super::key::CacheKey;
-use super::layer::{CacheLayer, Core, bump};
+use super::layer::{CacheLayer, Core};
+use super::numbers::Tier;
 use super::render::{Want, render, want};
 use super::service::{CacheFuture, note_hit};
 use super::status::is_silent;
 use crate::BoxError;
-use crate::call::{CacheMode, Call, Options, Reply};
+use crate::call::{Call, Options, Reply};
 use crate::receipt::{Draft, Receipt, Served};
 
 /// How many exact repeats are remembered.
@@ -82,8 +84,7 @@ where
     fn call(&mut self, mut call: Call) -> CacheFuture {
         let core = &self.core;
         let options = Options::among(&call.parts.extensions);
-        let mode = options.map_or(CacheMode::Default, |options| options.cache);
-        if !matches!(mode, CacheMode::Default | CacheMode::ReadOnly | CacheMode::OnlyIfCached) {
+        if !core.mode_of(options).reads() {
             let sent = self.inner.clone().oneshot(call);
             return CacheFuture::boxed(async move { sent.await.map_err(Into::into) });
         }
@@ -100,14 +101,14 @@ where
             }
             _ => self.policy,
         };
-        let ttl = options.and_then(|options| options.ttl);
+        let wish = Wish::of(options);
         let alias = core.keyer.alias(&call, core.scope_of(options), &core.vary, &policy);
         if let Some(remembered) = core.aliases.get(&alias)
-            && let Some(entry) = core.remembered(&remembered.key, ttl)
+            && let Some(entry) = core.remembered(&core.varied.choose(remembered.key), &wish)
             && let Some(rendered) =
                 render(core, call.format(), &entry, remembered.want, is_silent(core, &call))
         {
-            bump(&core.counters.memory_hits);
+            core.count_hit(Tier::Memory, &entry);
             if let Some(draft) = Draft::of(&call) {
                 draft.note(|receipt| {
                     remembered.facts.restore(receipt);

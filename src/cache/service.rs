@@ -6,23 +6,28 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tower::ServiceExt;
 use tower_service::Service;
 
+use http::Version;
+use http::response::Parts;
+
 use super::embeddings;
 use super::entry::Entry;
+pub(super) use super::filing::Filing;
 use super::flight::{Lead, Recorded, Role};
+use super::freshness::{Age, Wish};
 use super::key::CacheKey;
-use super::layer::{Core, bump};
-use super::policy::{storable, stored_headers};
+use super::layer::Core;
+use super::numbers::Tier;
 use super::recall::Slot;
 use super::render::{Want, hide_usage, render, want};
-use super::status::{Sent, is_silent, sent};
-use crate::call::{CacheMode, Call, Detour, Options, Reply};
-use crate::dialect::{Finish, Outcome, Reading, read};
-use crate::price::{PriceTable, Terms};
+use super::stale::{Old, refresh};
+use super::status::{self, Sent, is_silent, sent};
+use crate::call::{CacheMode, Call, Detour, Framed, Options, Reply, ReplyBody};
+use crate::dialect::{Finish, Format, Outcome, Reading, read, read_raw};
+use crate::price::PriceTable;
 use crate::receipt::{Draft, Hold, Served};
 use crate::{BoxError, Error, Kind};
 
@@ -78,15 +83,20 @@ where
     fn call(&mut self, call: Call) -> CacheFuture {
         let core = &self.core;
         let options = Options::among(&call.parts.extensions);
-        let mode = options.map_or(CacheMode::Default, |options| options.cache);
+        let mode = core.mode_of(options);
+        if mode == CacheMode::OnlyIfCached && !core.switch.reads() {
+            return CacheFuture::done(Err(not_cached("off")));
+        }
         if mode != CacheMode::NoStore
             && let Some(plan) = embeddings::plan(core, &call)
         {
             return embeddings::serve(core, &self.inner, call, plan, mode);
         }
+        let asked = options.is_some_and(|options| options.cache == CacheMode::NoStore);
         let key = match mode {
-            CacheMode::NoStore => Err("no-store"),
-            _ => core.keyer.key(&call, core.scope_of(options), &core.vary).map_err(|bypass| bypass.0),
+            CacheMode::NoStore if asked => Err("no-store"),
+            CacheMode::NoStore => Err("off"),
+            _ => core.key_of(&call, options),
         };
         let key = match key {
             Ok(key) => key,
@@ -95,9 +105,9 @@ where
                 if let Some(slot) = Slot::of(&call) {
                     slot.set(None);
                 }
-                bump(&core.counters.bypassed);
+                core.numbers.bypassed(why);
                 note(&call, |receipt| receipt.cache_note = Some(why));
-                let how = if mode == CacheMode::NoStore { Sent::Request } else { Sent::Bypass(why) };
+                let how = if asked { Sent::Request } else { Sent::Bypass(why) };
                 let silent = is_silent(core, &call);
                 let reply = self.inner.clone().oneshot(call);
                 return CacheFuture::boxed(async move {
@@ -109,54 +119,99 @@ where
             // A fallback's answer must not be what the next repeat gets: the model asked for may be up again.
             slot.set(call.parts.extensions.get::<Detour>().is_none().then_some(key));
         }
-        let (want, ttl) = (want(&call), options.and_then(|options| options.ttl));
-        if mode != CacheMode::NoCache
-            && let Some(entry) = core.remembered(&key, ttl)
-            && let Some(reply) = hit(core, &call, &entry, want, Served::Memory)
-        {
-            bump(&core.counters.memory_hits);
-            return CacheFuture::done(Ok(reply));
+        let key = core.varied.choose(key);
+        let (want, wish) = (want(&call), Wish::of(options));
+        let mut old = None;
+        if mode.reads() {
+            let silent = is_silent(core, &call);
+            if let Some(entry) = core.tiers.get_memory(&key, core.clock.now_ms()) {
+                let age = core.judge(&entry, &wish);
+                if age == Age::Good
+                    && let Some(reply) =
+                        hit(core, call.format(), Draft::of(&call), silent, &entry, want, Tier::Memory)
+                {
+                    return CacheFuture::done(Ok(reply));
+                }
+                old = Some(Old { entry, tier: Tier::Memory, age });
+            } else if let Some(entry) = core.negatives.get(&key, core.clock.now_ms())
+                && core.judge(&entry, &wish) == Age::Good
+            {
+                return CacheFuture::done(Ok(negative(core, &call, &entry, silent)));
+            }
         }
         let (core, inner) = (core.clone(), self.inner.clone());
-        CacheFuture::boxed(miss(core, inner, call, key, want, mode))
+        CacheFuture::boxed(miss(core, inner, call, key, Asks { want, mode, wish, old }))
+    }
+}
+
+/// What a call that memory has no answer for wants, and what is there of it.
+struct Asks {
+    want: Want,
+    mode: CacheMode,
+    wish: Wish,
+    old: Option<Old>,
+}
+
+/// Who gets the reply to a call that has been sent on.
+pub(super) struct Caller {
+    format: &'static dyn Format,
+    want: Want,
+    silent: bool,
+    pub(super) draft: Option<Draft>,
+}
+
+impl Caller {
+    /// The reply of a stored entry for this caller, counted and noted.
+    pub(super) fn hit(&self, core: &Core, entry: &Entry, tier: Tier) -> Option<Reply> {
+        hit(core, self.format, self.draft.as_ref(), self.silent, entry, self.want, tier)
     }
 }
 
 /// Not in memory: disk, then a flight.
-async fn miss<S>(
-    core: Arc<Core>,
-    inner: S,
-    call: Call,
-    key: CacheKey,
-    want: Want,
-    mode: CacheMode,
-) -> Result<Reply, BoxError>
+async fn miss<S>(core: Arc<Core>, inner: S, call: Call, key: CacheKey, asks: Asks) -> Result<Reply, BoxError>
 where
     S: Service<Call, Response = Reply> + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
-    let ttl = Options::among(&call.parts.extensions).and_then(|options| options.ttl);
-    if mode != CacheMode::NoCache
+    let Asks { want, mode, wish, mut old } = asks;
+    let format = call.format();
+    // In a shared scope what failed for another credential need not fail for this one.
+    let shared = is_silent(&core, &call);
+    let caller = Caller { format, want, silent: shared, draft: Draft::of(&call).cloned() };
+    if mode.reads()
+        && old.is_none()
         && let Some(entry) = core.tiers.get_disk(&key, core.clock.now_ms()).await
-        && core.is_young(&entry, ttl)
-        && let Some(reply) = hit(&core, &call, &entry, want, Served::Disk)
     {
-        bump(&core.counters.disk_hits);
-        return Ok(reply);
+        let age = core.judge(&entry, &wish);
+        if age == Age::Good
+            && let Some(reply) = caller.hit(&core, &entry, Tier::Disk)
+        {
+            return Ok(reply);
+        }
+        old = Some(Old { entry, tier: Tier::Disk, age });
     }
     if mode == CacheMode::OnlyIfCached {
         return Err(not_cached("miss").into());
     }
-    if mode == CacheMode::ReadOnly {
-        // What it brings is not stored, so nobody may count on it: it shares no flight.
-        return alone(&core, inner, call).await;
-    }
     // A stream is stored with its usage, whoever pays for it: the next caller may want it. This one sees what it asked
     // for.
-    let format = call.format();
     let hides =
         core.asks_for_usage && want.is_some_and(|shape| !shape.usage) && format.hide_usage().is_some();
+    if mode == CacheMode::Default
+        && let Some(old) = &old
+        && old.is_good_meanwhile(&core, &wish)
+        && let Some(reply) = caller.hit(&core, &old.entry, old.tier)
+    {
+        refresh(&core, inner, call, key, want, hides);
+        return Ok(reply);
+    }
+    let rescue = |came: &_| old.as_ref()?.rescue(&core, &caller, &wish, came);
+    if mode == CacheMode::ReadOnly {
+        // What it brings is not stored, so nobody may count on it: it shares no flight.
+        let came = alone(&core, inner, call).await;
+        return rescue(&came).map_or(came, Ok);
+    }
     let seen = |reply| if hides { hide_usage(format, reply) } else { reply };
     let epoch = core.epoch.now();
     let role = match mode {
@@ -168,51 +223,59 @@ where
         _ => core.flights.join_or_lead((key, epoch, want), &core.limits),
     };
     let (lead, seat) = match role {
-        Role::Full => return alone(&core, inner, call).await,
+        Role::Full => {
+            let came = alone(&core, inner, call).await;
+            return rescue(&came).map_or(came, Ok);
+        }
         Role::Join(seat) => {
-            let shared = core.scope_of(Options::among(&call.parts.extensions)).is_shared();
-            return match seat.reply().await {
-                // What failed for another credential need not fail for this one.
+            let came = match seat.reply().await {
                 Ok(reply) if shared && !reply.status().is_success() => alone(&core, inner, call).await,
                 Err(_) if shared => alone(&core, inner, call).await,
-                Ok(reply) => {
-                    bump(&core.counters.joined);
-                    note(&call, |receipt| receipt.served = Served::Flight);
-                    Ok(sent(seen(reply), Sent::Collapsed, shared))
+                came => {
+                    return match rescue(&came) {
+                        Some(reply) => Ok(reply),
+                        None => came.map(|reply| {
+                            core.numbers.joined();
+                            note(&call, |receipt| receipt.served = Served::Flight);
+                            sent(seen(reply), Sent::Collapsed, shared)
+                        }),
+                    };
                 }
-                Err(error) => Err(error),
             };
+            return rescue(&came).map_or(came, Ok);
         }
         Role::Lead(lead, seat) => (lead, seat),
     };
     // A flight stores before it leaves the map. So between this call's first look and its lead the answer may have
     // come; without a second look it would be paid for again.
-    if mode != CacheMode::NoCache
-        && let Some(entry) = core.remembered(&key, ttl)
-        && let Some(rendered) = render(&core, call.format(), &entry, want, true)
-        && let Some(reply) = hit(&core, &call, &entry, want, Served::Memory)
+    if mode.reads()
+        && let Some(entry) = core.remembered(&key, &wish)
+        && let Some(rendered) = render(&core, format, &entry, want, true)
+        && let Some(reply) = caller.hit(&core, &entry, Tier::Memory)
     {
-        bump(&core.counters.memory_hits);
         lead.answer(rendered);
         return Ok(reply);
     }
-    bump(&core.counters.misses);
-    let drafted = Draft::of(&call).cloned();
-    if let Some(draft) = &drafted {
-        draft.note(|receipt| receipt.served = Served::Upstream);
-    }
+    core.numbers.miss(match (mode.reads(), &old) {
+        (false, _) => "asked",
+        (true, Some(old)) => old.reason(),
+        (true, None) => "absent",
+    });
+    note(&call, |receipt| receipt.served = Served::Upstream);
     let mut call = call;
     if hides {
         format.ask_for_usage(&mut call);
     }
-    let how = if mode == CacheMode::NoCache { Sent::Request } else { Sent::Miss };
-    let silent = is_silent(&core, &call);
-    fly(core, lead, inner, call, key, epoch);
-    let reply = seat.reply().await;
-    if let (Some(draft), Err(_)) = (drafted, &reply) {
+    let how = if mode.reads() { Sent::Miss } else { Sent::Request };
+    fly(core.clone(), lead, inner, call, key, epoch);
+    let came = seat.reply().await;
+    if let Some(reply) = rescue(&came) {
+        return Ok(reply);
+    }
+    if let (Some(draft), Err(_)) = (&caller.draft, &came) {
         draft.note(|receipt| receipt.served = Served::Nowhere);
     }
-    reply.map(|reply| sent(seen(reply), how, silent))
+    came.map(|reply| sent(seen(reply), how, shared))
 }
 
 /// One call outside any flight, neither read nor stored.
@@ -221,29 +284,22 @@ where
     S: Service<Call, Response = Reply>,
     S::Error: Into<BoxError>,
 {
-    bump(&core.counters.bypassed);
+    core.numbers.bypassed("own-call");
     note(&call, |receipt| receipt.cache_note = Some("own-call"));
     let silent = is_silent(core, &call);
     inner.oneshot(call).await.map(|reply| sent(reply, Sent::Alone, silent)).map_err(Into::into)
 }
 
 /// Runs the upstream call of a flight in a task of its own.
-fn fly<S>(core: Arc<Core>, lead: Lead, inner: S, call: Call, key: CacheKey, epoch: u64)
+pub(super) fn fly<S>(core: Arc<Core>, lead: Lead, inner: S, call: Call, key: CacheKey, epoch: u64)
 where
     S: Service<Call, Response = Reply> + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
     let format = call.format();
-    let options = Options::among(&call.parts.extensions);
-    let filing = Filing {
-        key,
-        epoch,
-        // The layer's time to live is the longest: a call may only ask for less.
-        ttl: options.and_then(|options| options.ttl).map_or(core.ttl, |ttl| ttl.min(core.ttl)),
-        asked: call.model(),
-        draft: Draft::of(&call).cloned(),
-    };
+    let filing = Filing::of(&core, &call, key, epoch);
+    let raw = core.keyer.names_opaque(&call);
     let reader = format.stream_reader_for(&call);
     let (seen, hold) = (Arc::new(Seen::default()), Draft::of(&call).map(Draft::hold));
     let settling = Settling { seen: seen.clone(), hold: Mutex::new(hold) };
@@ -263,6 +319,7 @@ where
         let watch = |frame: &[u8]| seen.push(frame);
         let store = |recorded: Recorded, lead: &Lead| {
             let outcome = match (&recorded.body, &recorded.frames) {
+                (Ok(body), _) if raw => read_raw(&framed(&recorded.parts), body),
                 (Ok(body), frames) if frames.is_none() || is_whole(&recorded) => {
                     match Reading::known(&recorded.parts.extensions, body) {
                         Some(outcome) => outcome.clone(),
@@ -342,71 +399,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// What is needed to judge and store a reply when it has ended.
-struct Filing {
-    key: CacheKey,
-    epoch: u64,
-    ttl: Duration,
-    asked: Option<String>,
-    draft: Option<Draft>,
-}
-
-impl Filing {
-    fn file(self, core: &Arc<Core>, lead: &Lead, recorded: Recorded, outcome: Outcome) {
-        let body = match recorded.body {
-            Ok(body) => body,
-            Err(why) => return self.refuse(core, why),
-        };
-        if let Err(why) = storable(recorded.parts.status, &recorded.parts.headers, &outcome) {
-            return self.refuse(core, why);
-        }
-        if let (Some(asked), Some(answered)) = (&self.asked, &outcome.model)
-            && is_another_model(&core.prices, asked, answered)
-        {
-            return self.refuse(core, "other-model");
-        }
-        let now = core.clock.now_ms();
-        let model = outcome.model.as_deref().or(self.asked.as_deref());
-        let terms = Terms::at(now).with_service_tier(outcome.service_tier.clone());
-        let cost = match (model, &outcome.usage) {
-            (Some(model), Some(usage)) => core.prices.cost(model, usage, &terms).usd,
-            _ => None,
-        };
-        let entry = Entry {
-            status: recorded.parts.status,
-            headers: stored_headers(&recorded.parts.headers),
-            body,
-            frames: recorded.frames,
-            created_ms: now,
-            ttl: self.ttl,
-            outcome,
-            cost,
-            table: Some(core.prices.id()),
-            identity: super::entry::Places::default(),
-        };
-        // An answer that was on the road during a purge must not come back to life, nor one that was replaced or
-        // invalidated meanwhile. Neither can happen between these looks and the store.
-        let put = || core.tiers.put(self.key, Arc::new(entry));
-        match lead.store(|| core.epoch.store(self.epoch, put)) {
-            None => return self.refuse(core, "replaced"),
-            Some(None) => return self.refuse(core, "purged"),
-            Some(Some(())) => {}
-        }
-        if let Some(draft) = &self.draft {
-            draft.note(|receipt| receipt.stored = true);
-        }
-        bump(&core.counters.stored);
-    }
-
-    fn refuse(&self, core: &Core, why: &'static str) {
-        if let Some(draft) = &self.draft {
-            draft.note(|receipt| receipt.cache_note = Some(why));
-        }
-        bump(&core.counters.not_stored);
-        tracing::debug!(why, "an answer was not stored");
-    }
-}
-
 /// True if `answered` is known to be another model than `asked`, as after a silent fallback below us: its answer must
 /// not be served to whoever asks for `asked`. A dated or longer spelling of the same name is the same model, and of a
 /// name the price table does not know (a deployment's own) nothing can be said.
@@ -433,13 +425,52 @@ fn is_whole(recorded: &Recorded) -> bool {
     recorded.frames.as_deref().is_some_and(|frames| frames.len() == 1)
 }
 
-/// The reply of a stored entry as the caller wants it, and a line in the draft; `None` where it does not tell enough.
-fn hit(core: &Core, call: &Call, entry: &Entry, want: Want, served: Served) -> Option<Reply> {
-    let rendered = render(core, call.format(), entry, want, is_silent(core, call))?;
-    if let Some(draft) = Draft::of(call) {
+/// The head of a reply as the judge of unread bodies wants it: what the edge took off stands in its version.
+pub(super) fn framed(parts: &Parts) -> Parts {
+    let mut parts = parts.clone();
+    if parts.extensions.get::<Framed>().is_some() {
+        parts.version = parts.version.max(Version::HTTP_2);
+    }
+    parts
+}
+
+/// The reply of a stored entry as the caller wants it, counted, and a line in the draft; `None` where it does not tell
+/// enough.
+fn hit(
+    core: &Core,
+    format: &'static dyn Format,
+    draft: Option<&Draft>,
+    silent: bool,
+    entry: &Entry,
+    want: Want,
+    tier: Tier,
+) -> Option<Reply> {
+    let rendered = render(core, format, entry, want, silent)?;
+    core.count_hit(tier, entry);
+    if let Some(draft) = draft {
+        let served = match tier {
+            Tier::Memory => Served::Memory,
+            Tier::Disk => Served::Disk,
+        };
         draft.note(|receipt| note_hit(receipt, entry, served));
     }
     Some(rendered.reply())
+}
+
+/// The error an identical call had moments ago.
+fn negative(core: &Core, call: &Call, entry: &Entry, silent: bool) -> Reply {
+    core.numbers.negative();
+    note(call, |receipt| {
+        receipt.served = Served::Memory;
+        receipt.cache_note = Some("negative");
+    });
+    let mut reply = Reply::new(ReplyBody::full(entry.body.clone()));
+    *reply.status_mut() = entry.status;
+    *reply.headers_mut() = entry.headers.clone();
+    if !silent {
+        status::hit(reply.headers_mut(), entry, core.clock.now_ms());
+    }
+    reply
 }
 
 pub(super) fn note_hit(receipt: &mut crate::receipt::Receipt, entry: &Entry, served: Served) {

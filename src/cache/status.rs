@@ -7,6 +7,7 @@ use http::HeaderMap;
 use http::header::{AGE, HeaderName, HeaderValue};
 
 use super::entry::Entry;
+use super::freshness::lifetime;
 use super::layer::Core;
 use crate::call::{Call, Options, Reply};
 
@@ -59,7 +60,9 @@ pub(super) fn sent(mut reply: Reply, how: Sent, silent: bool) -> Reply {
 /// The headers of a reply from the cache.
 pub(super) fn hit(headers: &mut HeaderMap, entry: &Entry, now_ms: i64) {
     let age = now_ms.saturating_sub(entry.created_ms).max(0) / 1_000;
-    let ttl = entry.expires_ms().saturating_sub(now_ms).max(0) / 1_000;
+    let life = i64::try_from(lifetime(entry).as_millis()).unwrap_or(i64::MAX);
+    // Of a stale answer it is negative (RFC 9211, section 2.4).
+    let ttl = entry.created_ms.saturating_add(life).saturating_sub(now_ms).div_euclid(1_000);
     headers.insert(AGE, HeaderValue::from(age));
     if let Ok(value) = HeaderValue::try_from(format!("thrifty; hit; ttl={ttl}")) {
         append(headers, value);
@@ -113,7 +116,7 @@ mod tests {
         for (now, age, status) in [
             (61_999, "60", "thrifty; hit; ttl=239"),
             (0, "0", "thrifty; hit; ttl=301"),
-            (i64::MAX, "9223372036854774", "thrifty; hit; ttl=0"),
+            (361_001, "360", "thrifty; hit; ttl=-61"),
         ] {
             let mut headers = HeaderMap::new();
             hit(&mut headers, &entry, now);

@@ -41,7 +41,7 @@ use http::{HeaderMap, Method};
 
 pub use self::dialect::Dialect;
 pub use self::doc::{Doc, Element, Trouble};
-pub use self::options::{CacheMode, Detour, Options};
+pub use self::options::{CacheMode, Capped, Detour, Framed, Freshness, Options};
 pub use self::reply::{Reply, ReplyBody};
 pub use self::scope::Scope;
 

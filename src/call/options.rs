@@ -26,8 +26,11 @@ pub struct Options {
     pub tag: Option<Arc<str>>,
     /// How the cache treats this call.
     pub cache: CacheMode,
-    /// How long this answer may be served again; `None` takes the cache layer's default.
+    /// How long this answer may be served again, and how old one may be that this call gets; `None` takes the cache
+    /// layer's default.
     pub ttl: Option<Duration>,
+    /// How fresh the answer has to be, beyond that.
+    pub fresh: Freshness,
     /// Output tokens this call may have at most; lowers the layer's cap, never raises the request's own.
     pub cap: Option<u64>,
     /// Prompt tokens this call may have at most; `None` takes the trim layer's default.
@@ -49,6 +52,43 @@ pub enum CacheMode {
     OnlyIfCached,
     /// Read, never store.
     ReadOnly,
+    /// Store, never read; an identical call under way is joined all the same. Unlike [`NoCache`](Self::NoCache) it
+    /// may thus get an answer that was asked for a moment before.
+    WriteOnly,
+}
+
+impl CacheMode {
+    /// True if a stored answer may be served.
+    #[must_use]
+    pub fn reads(self) -> bool {
+        matches!(self, Self::Default | Self::OnlyIfCached | Self::ReadOnly)
+    }
+}
+
+/// How fresh a stored answer has to be for one call: the request directives of HTTP's `Cache-Control` (RFC 9111,
+/// section 5.2.1, and RFC 5861). Zero is a bound like any other.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+/// use thrifty::call::Options;
+///
+/// let options = Options::new().max_age(Duration::from_secs(300)).max_stale(Duration::from_secs(60));
+/// assert_eq!(options.fresh.max_age, Some(Duration::from_secs(300)));
+/// assert_eq!(options.fresh.min_fresh, None);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Freshness {
+    /// The answer may be at most this old; with zero none is young enough.
+    pub max_age: Option<Duration>,
+    /// It has to stay fresh for at least this long.
+    pub min_fresh: Option<Duration>,
+    /// It may be stale by this much, as far as the layer keeps stale answers
+    /// ([`CacheBuilder::keep_stale`](crate::cache::CacheBuilder::keep_stale)).
+    pub max_stale: Option<Duration>,
+    /// While the provider is down it may be stale by this much, in place of the layer's own bound.
+    pub stale_if_error: Option<Duration>,
 }
 
 impl Options {
@@ -86,6 +126,34 @@ impl Options {
         self
     }
 
+    /// Sets how old the answer may be at most; see [`Freshness::max_age`].
+    #[must_use]
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.fresh.max_age = Some(age);
+        self
+    }
+
+    /// Sets how long the answer has to stay fresh; see [`Freshness::min_fresh`].
+    #[must_use]
+    pub fn min_fresh(mut self, time: Duration) -> Self {
+        self.fresh.min_fresh = Some(time);
+        self
+    }
+
+    /// Sets how stale the answer may be; see [`Freshness::max_stale`].
+    #[must_use]
+    pub fn max_stale(mut self, time: Duration) -> Self {
+        self.fresh.max_stale = Some(time);
+        self
+    }
+
+    /// Sets how stale the answer may be while the provider is down; see [`Freshness::stale_if_error`].
+    #[must_use]
+    pub fn stale_if_error(mut self, time: Duration) -> Self {
+        self.fresh.stale_if_error = Some(time);
+        self
+    }
+
     /// Sets the most output tokens.
     #[must_use]
     pub fn cap(mut self, tokens: u64) -> Self {
@@ -117,3 +185,12 @@ impl Options {
 /// is stored under its own key, but no shortcut may lead there: the next such call tries the usual way again.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Detour;
+
+/// Marks a call whose output limit a layer of ours set: an answer which that cut is not stored, whatever the settings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Capped;
+
+/// Among a reply's extensions: HTTP's framing told where its body ends, by chunks whose header ended at the edge. A
+/// body that no format reads is known to be whole by that alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Framed;

@@ -5,7 +5,7 @@ use tower_service::Service;
 
 use super::layer::{Condition, applies};
 use super::{CapPolicy, ResponseFuture, apply};
-use crate::call::{Call, Reply};
+use crate::call::{Call, Capped, Reply};
 use crate::{BoxError, receipt};
 
 /// Sets or lowers the output limit of each call. See the [module docs](crate::cap).
@@ -50,6 +50,9 @@ where
     fn call(&mut self, mut call: Call) -> Self::Future {
         let limited = applies(self.condition.as_ref(), &call);
         let outcome = apply(&mut call, if limited { &self.policy } else { &self.unlimited });
+        if outcome.set.is_some() {
+            call.parts.extensions.insert(Capped);
+        }
         receipt::note(&call, |receipt| {
             receipt.cap_asked = receipt.cap_asked.or(outcome.asked);
             receipt.cap_set = outcome.set.or(receipt.cap_set);

@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
 use crate::Error;
-use crate::call::{CacheMode, Options, Scope, is_signed};
+use crate::call::{CacheMode, Freshness, Options, Scope, is_signed};
 
 /// Headers that mean one connection only (RFC 9110, section 7.6.1, and its forerunners).
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -28,10 +28,20 @@ pub(super) fn inward(parts: &mut Parts, trust: bool) -> Result<(), Error> {
     parts.version = http::Version::HTTP_11;
     let ours = take_ours(&mut parts.headers);
     // What is not followed need not make sense either.
-    if trust && let Some(wished) = wishes(&ours)? {
-        let mut options = parts.extensions.remove::<Options>().unwrap_or_default();
-        wished.onto(&mut options);
-        parts.extensions.insert(options);
+    if trust {
+        let directives = Directives::among(&parts.headers);
+        let wished = wishes(&ours)?;
+        if directives.is_some() || wished.is_some() {
+            let mut options = parts.extensions.remove::<Options>().unwrap_or_default();
+            // A header of ours is meant for us alone, so it has the last word.
+            if let Some(directives) = directives {
+                directives.onto(&mut options);
+            }
+            if let Some(wished) = wished {
+                wished.onto(&mut options);
+            }
+            parts.extensions.insert(options);
+        }
     }
     strip_hop_by_hop(&mut parts.headers);
     // The next hop has another host and, after an edit, another length. A signature holds for the host it names.
@@ -60,6 +70,71 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     headers.remove("proxy-connection");
+}
+
+/// What `cache-control` asks of every cache on the way (RFC 9111, section 5.2.1; RFC 5861, section 4). The header
+/// travels on: there may be another one. Directives that are not known mean nothing, as the RFC has it, and numbers are
+/// seconds.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Directives {
+    mode: Option<CacheMode>,
+    fresh: Freshness,
+}
+
+/// A time that no answer outlives; RFC 9111, section 1.2.2.
+const FOR_EVER: Duration = Duration::from_secs(1 << 31);
+
+impl Directives {
+    /// Those of these headers; `None` if they hold none that is known.
+    fn among(headers: &HeaderMap) -> Option<Self> {
+        let mut all = Self::default();
+        let values = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+        for directive in values.flat_map(|value| value.split(',')) {
+            let (name, value) = match directive.split_once('=') {
+                Some((name, value)) => (name, Some(value.trim().trim_matches('"'))),
+                None => (directive, None),
+            };
+            all.take(&name.trim().to_ascii_lowercase(), value);
+        }
+        (all != Self::default()).then_some(all)
+    }
+
+    /// Where directives contradict each other, the stricter one counts; a number that is none is the strictest.
+    fn take(&mut self, name: &str, value: Option<&str>) {
+        let seconds = value.and_then(seconds);
+        let Freshness { max_age, min_fresh, max_stale, stale_if_error, .. } = &mut self.fresh;
+        let least = |was: Option<Duration>, is: Duration| Some(was.map_or(is, |was| was.min(is)));
+        match name {
+            "no-store" => self.mode = Some(CacheMode::NoStore),
+            "no-cache" if self.mode != Some(CacheMode::NoStore) => self.mode = Some(CacheMode::NoCache),
+            "only-if-cached" if self.mode.is_none() => self.mode = Some(CacheMode::OnlyIfCached),
+            "max-age" => *max_age = least(*max_age, seconds.unwrap_or_default()),
+            "min-fresh" => *min_fresh = (*min_fresh).max(Some(seconds.unwrap_or(FOR_EVER))),
+            // Without a number any staleness will do.
+            "max-stale" => {
+                let most = if value.is_none() { FOR_EVER } else { seconds.unwrap_or_default() };
+                *max_stale = least(*max_stale, most);
+            }
+            "stale-if-error" => *stale_if_error = least(*stale_if_error, seconds.unwrap_or_default()),
+            _ => {}
+        }
+    }
+
+    fn onto(self, options: &mut Options) {
+        let Self { mode, fresh } = self;
+        options.cache = mode.unwrap_or(options.cache);
+        let Freshness { max_age, min_fresh, max_stale, stale_if_error, .. } = fresh;
+        options.fresh.max_age = max_age.or(options.fresh.max_age);
+        options.fresh.min_fresh = min_fresh.or(options.fresh.min_fresh);
+        options.fresh.max_stale = max_stale.or(options.fresh.max_stale);
+        options.fresh.stale_if_error = stale_if_error.or(options.fresh.stale_if_error);
+    }
+}
+
+/// Whole seconds; more than fit are for ever.
+fn seconds(text: &str) -> Option<Duration> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)).min(FOR_EVER))
 }
 
 #[derive(Default)]
@@ -131,11 +206,12 @@ impl Wishes {
                 self.cache = Some(match text {
                     "default" => CacheMode::Default,
                     "no-store" => CacheMode::NoStore,
-                    "no-cache" => CacheMode::NoCache,
+                    "no-cache" | "refresh" => CacheMode::NoCache,
                     "only-if-cached" => CacheMode::OnlyIfCached,
                     "read-only" => CacheMode::ReadOnly,
+                    "write-only" => CacheMode::WriteOnly,
                     _ => {
-                        let way_out = "give one of default, no-store, no-cache, only-if-cached, read-only";
+                        let way_out = "give one of default, no-store, no-cache, refresh, only-if-cached, read-only, write-only";
                         return Err(bad(name, "has an unknown value", way_out));
                     }
                 });
@@ -188,6 +264,41 @@ mod tests {
             .ttl(Duration::from_secs(60));
         assert_eq!(parts.extensions.get::<Options>(), Some(&want));
         assert_eq!(parts.headers.len(), 1, "only the credential travels on");
+    }
+
+    #[test]
+    fn the_words_of_cache_control_are_followed_and_travel_on() {
+        let secs = |secs| Duration::from_secs(secs);
+        let none = Options::new;
+        for (header, want) in [
+            ("no-store", Some(none().cache(CacheMode::NoStore))),
+            ("No-Cache", Some(none().cache(CacheMode::NoCache))),
+            ("only-if-cached, max-stale", Some(none().cache(CacheMode::OnlyIfCached).max_stale(FOR_EVER))),
+            ("only-if-cached, no-cache, no-store", Some(none().cache(CacheMode::NoStore))),
+            ("max-age=0", Some(none().max_age(secs(0)))),
+            (
+                "max-age=60, min-fresh = 5,max-stale=7",
+                Some(none().max_age(secs(60)).min_fresh(secs(5)).max_stale(secs(7))),
+            ),
+            ("max-age=60, max-age=30", Some(none().max_age(secs(30)))),
+            ("max-age=\"60\"", Some(none().max_age(secs(60)))),
+            ("max-age=-1", Some(none().max_age(secs(0)))),
+            ("max-age=99999999999999999999", Some(none().max_age(FOR_EVER))),
+            ("stale-if-error=600", Some(none().stale_if_error(secs(600)))),
+            ("no-transform, immutable, x=1", None),
+            ("", None),
+        ] {
+            let mut parts = head(&[("cache-control", header)]);
+            inward(&mut parts, true).expect("a directive is never an error");
+            assert_eq!(parts.extensions.get::<Options>(), want.as_ref(), "{header}");
+            assert_eq!(parts.headers.len(), 1, "{header}: there may be another cache on the way");
+            let mut parts = head(&[("cache-control", header)]);
+            inward(&mut parts, false).expect("nor if nobody follows it");
+            assert_eq!(parts.extensions.get::<Options>(), None, "{header}");
+        }
+        let mut parts = head(&[("cache-control", "no-store"), ("thrifty-cache", "write-only")]);
+        inward(&mut parts, true).expect("good");
+        assert_eq!(parts.extensions.get::<Options>(), Some(&none().cache(CacheMode::WriteOnly)));
     }
 
     #[test]

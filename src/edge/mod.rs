@@ -20,8 +20,11 @@
 //! | `thrifty-cap` | output tokens | [`Options::cap`](crate::call::Options::cap) |
 //! | `thrifty-budget` | prompt tokens | [`Options::budget`](crate::call::Options::budget) |
 //! | `thrifty-scope` | name of a tenant | [`Options::scope`](crate::call::Options::scope), as [`Scope::tenant`](crate::call::Scope::tenant) |
-//! | `thrifty-cache` | `default`, `no-store`, `no-cache`, `only-if-cached`, `read-only` | [`Options::cache`](crate::call::Options::cache) |
+//! | `thrifty-cache` | `default`, `no-store`, `no-cache` or `refresh`, `only-if-cached`, `read-only`, `write-only` | [`Options::cache`](crate::call::Options::cache) |
 //! | `thrifty-ttl` | seconds | [`Options::ttl`](crate::call::Options::ttl) |
+//!
+//! So do they follow the request's own `cache-control`, which travels on: `no-store`, `no-cache`, `only-if-cached` (an
+//! answer or 504), `max-age`, `min-fresh`, `max-stale` and `stale-if-error`, in seconds, 0 included.
 //!
 //! # Example
 //! ```

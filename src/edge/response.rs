@@ -10,7 +10,7 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 
 use super::headers::strip_hop_by_hop;
-use crate::call::{Call, Dialect, Doc, Reply, ReplyBody};
+use crate::call::{Call, Dialect, Doc, Framed, Reply, ReplyBody};
 use crate::{BoxError, Error, Kind};
 
 /// What is known of a call when its answer comes.
@@ -37,6 +37,10 @@ where
     B::Error: Into<BoxError>,
 {
     let (mut parts, body) = response.into_parts();
+    if is_chunked(&parts.headers) {
+        // What says where the body ends goes with the hop; that it was said is kept.
+        parts.extensions.insert(Framed);
+    }
     strip_hop_by_hop(&mut parts.headers);
     let length = body.size_hint().exact().or_else(|| declared(&parts.headers));
     let is_error = !parts.status.is_success();
@@ -46,6 +50,12 @@ where
     };
     let body = if collect { gather(body).await? } else { ReplyBody::stream(body) };
     Ok(http::Response::from_parts(parts, body))
+}
+
+fn is_chunked(headers: &HeaderMap) -> bool {
+    let coding = headers.get_all(header::TRANSFER_ENCODING).iter().next_back();
+    let last = coding.and_then(|value| value.to_str().ok()).and_then(|value| value.rsplit(',').next());
+    last.is_some_and(|coding| coding.trim().eq_ignore_ascii_case("chunked"))
 }
 
 fn declared(headers: &HeaderMap) -> Option<u64> {
@@ -137,6 +147,20 @@ mod tests {
         assert_eq!(reply.body().complete().as_deref(), Some(&b"{}"[..]));
         let reply = receive(response("application/json", pieces()), streamed).await.expect("a reply");
         assert!(reply.body().is_stream(), "a JSON array may be streamed element by element");
+    }
+
+    #[tokio::test]
+    async fn that_chunks_told_the_end_of_a_body_is_kept_when_their_header_goes() {
+        for (coding, framed) in [("chunked", true), ("gzip, Chunked", true), ("gzip", false)] {
+            let mut response = response("audio/mpeg", unsized_body(vec!["a".into()]));
+            response.headers_mut().insert("transfer-encoding", coding.parse().expect("a value"));
+            let reply = receive(response, Expecting { whole: false }).await.expect("a reply");
+            assert!(reply.headers().get("transfer-encoding").is_none());
+            assert_eq!(reply.extensions().get::<Framed>().is_some(), framed, "{coding}");
+        }
+        let reply = receive(response("audio/mpeg", unsized_body(vec![])), Expecting { whole: false }).await;
+        let reply = reply.expect("a reply");
+        assert!(reply.extensions().get::<Framed>().is_none(), "it ends with the connection");
     }
 
     #[tokio::test]

@@ -13,10 +13,12 @@ use tower_service::Service;
 use super::super::entry::Entry;
 use super::super::flight::{Lead, joined_head, shared, unless};
 use super::super::key::CacheKey;
-use super::super::layer::{Core, bump};
+use super::super::layer::Core;
 use super::super::policy::{storable, stored_headers};
+use super::super::purge;
 use super::super::render::{Rendered, RenderedBody};
 use super::super::service::is_another_model;
+use super::super::store::epochs::Stamp;
 use super::share::apportion;
 use crate::call::{Call, Options, Reply, ReplyBody};
 use crate::dialect::embeddings::batch;
@@ -87,7 +89,8 @@ where
     S::Future: Send,
 {
     let (mut sender, receiver) = oneshot::channel();
-    bump(&core.counters.misses);
+    let reads = core.mode_of(Options::among(&parcel.call.parts.extensions)).reads();
+    core.numbers.miss(if reads { "absent" } else { "asked" });
     receipt::note(&parcel.call, |receipt| receipt.served = Served::Upstream);
     let hold = Draft::of(&parcel.call).map(Draft::hold);
     tokio::spawn(async move {
@@ -102,6 +105,7 @@ where
             asked: call.model(),
             keys: keys.clone(),
             epoch,
+            stamp: purge::stamp(&core, &call),
         };
         let flights = places.iter().copied().zip(&leads).collect::<Vec<_>>();
         let abandoned = async {
@@ -188,8 +192,7 @@ where
     };
     let stored = filing.store(core, &entries, &outcome, body.len(), flights);
     if let Err(why) = stored {
-        bump(&core.counters.not_stored);
-        tracing::debug!(why, "embeddings were not stored");
+        core.numbers.refused(why);
     }
     Ok(Sent { parts: Arc::new(parts), body, outcome, entries, stored })
 }
@@ -205,6 +208,7 @@ fn weights(call: &Call) -> Vec<u64> {
 struct Filing {
     keys: Arc<[CacheKey]>,
     epoch: u64,
+    stamp: Stamp,
     ttl: Duration,
     asked: Option<String>,
 }
@@ -293,7 +297,7 @@ impl Filing {
         if flights.is_empty() {
             return Err("own-call");
         }
-        let put = |place: usize| core.tiers.put(self.keys[place], entries[place].clone());
+        let put = |place: usize| core.tiers.put_stamped(self.keys[place], entries[place].clone(), self.stamp);
         let mut stored = 0_usize;
         for (place, lead) in flights {
             // An answer that was on the road during a purge must not come back to life, nor one that was replaced or
@@ -307,7 +311,7 @@ impl Filing {
         if stored == 0 {
             return Err("replaced");
         }
-        (0..stored).for_each(|_| bump(&core.counters.stored));
+        (0..stored).for_each(|_| core.numbers.stored());
         Ok(())
     }
 }

@@ -1,15 +1,16 @@
 //! The way of a batch through the cache.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use tower_service::Service;
 
 use super::super::entry::Entry;
 use super::super::flight::{Lead, Role, Seat};
+use super::super::freshness::{Age, Wish};
 use super::super::key::CacheKey;
-use super::super::layer::{Core, bump};
+use super::super::layer::Core;
+use super::super::numbers::Tier;
 use super::super::recall::Slot;
 use super::super::render::render;
 use super::super::service::{CacheFuture, not_cached, note_hit};
@@ -48,16 +49,16 @@ where
         let whole = plan.order.len() == 1 && call.parts.extensions.get::<Detour>().is_none();
         slot.set(whole.then(|| plan.keys[0]));
     }
-    let ttl = Options::among(&call.parts.extensions).and_then(|options| options.ttl);
-    let found = match mode {
-        CacheMode::NoCache => vec![None; plan.keys.len()],
-        _ => {
-            let known = |key| core.remembered(key, ttl).map(|entry| Found { entry, from: Served::Memory });
+    let wish = Wish::of(Options::among(&call.parts.extensions));
+    let found = match mode.reads() {
+        false => vec![None; plan.keys.len()],
+        true => {
+            let known = |key| core.remembered(key, &wish).map(|entry| Found { entry, from: Served::Memory });
             plan.keys.iter().map(known).collect()
         }
     };
     let mut batch =
-        Batch { core: core.clone(), inner: inner.clone(), call, plan, mode, ttl, epoch: 0, found };
+        Batch { core: core.clone(), inner: inner.clone(), call, plan, mode, wish, epoch: 0, found };
     if batch.found.iter().all(Option::is_some) && !batch.differs() {
         return CacheFuture::done(Ok(batch.put_together(None)));
     }
@@ -71,8 +72,8 @@ struct Batch<S> {
     call: Call,
     plan: Plan,
     mode: CacheMode,
-    /// The age of answers this call would take at most, if it says so.
-    ttl: Option<Duration>,
+    /// The age of answers this call takes.
+    wish: Wish,
     /// Purges before anything was sent.
     epoch: u64,
     found: Vec<Option<Found>>,
@@ -95,7 +96,7 @@ where
     S::Future: Send,
 {
     async fn answer(&mut self) -> Result<Reply, BoxError> {
-        if self.mode != CacheMode::NoCache {
+        if self.mode.reads() {
             self.look_on_disk().await;
         }
         // Vectors of two models have nothing to do with each other. Those of the older answer are asked for anew.
@@ -138,7 +139,7 @@ where
                     match &*how {
                         Err(error) => return Err(error.clone().into()),
                         Ok(sent) if self.may_pass(sent, &missing) => {
-                            bump(&self.core.counters.joined);
+                            self.core.numbers.joined();
                             self.note(|receipt| receipt.served = Served::Flight);
                             return Ok(status::sent(sent.joined(), Went::Collapsed, is_shared));
                         }
@@ -164,7 +165,7 @@ where
         for (found, key) in self.found.iter_mut().zip(&self.plan.keys) {
             if found.is_none() {
                 let entry = self.core.tiers.get_disk(key, self.core.clock.now_ms()).await;
-                let entry = entry.filter(|entry| self.core.is_young(entry, self.ttl));
+                let entry = entry.filter(|entry| self.core.judge(entry, &self.wish) == Age::Good);
                 *found = entry.map(|entry| Found { entry, from: Served::Disk });
             }
         }
@@ -195,9 +196,9 @@ where
                 Role::Lead(lead, _) => {
                     // A flight stores before it leaves the map. So between the first look and the lead the answer
                     // may have come; without a second look it would be paid for again.
-                    if self.mode != CacheMode::NoCache
+                    if self.mode.reads()
                         && !stale[question]
-                        && let Some(entry) = self.core.remembered(&self.plan.keys[question], self.ttl)
+                        && let Some(entry) = self.core.remembered(&self.plan.keys[question], &self.wish)
                     {
                         bring(lead, Brought::Entry(entry.clone()));
                         self.found[question] = Some(Found { entry, from: Served::Memory });
@@ -314,7 +315,7 @@ where
 
     /// Why this call sends what it sends.
     fn went(&self) -> Went {
-        if self.mode == CacheMode::NoCache { Went::Request } else { Went::Miss }
+        if self.mode.reads() { Went::Miss } else { Went::Request }
     }
 
     /// Whether a failed reply to these questions is one to this call, too.
@@ -363,9 +364,9 @@ where
                 .unwrap_or(Served::Memory)
         };
         match served {
-            Served::Memory => bump(&core.counters.memory_hits),
-            Served::Disk => bump(&core.counters.disk_hits),
-            Served::Flight => bump(&core.counters.joined),
+            Served::Memory => core.numbers.hit(Tier::Memory),
+            Served::Disk => core.numbers.hit(Tier::Disk),
+            Served::Flight => core.numbers.joined(),
             _ => {}
         }
         let known = match served {

@@ -17,6 +17,7 @@ mod renew;
 
 pub(super) use self::renew::FreshIds;
 use super::entry::Entry;
+use super::freshness::KEPT;
 use super::layer::Core;
 use super::status;
 use crate::BoxError;
@@ -58,6 +59,7 @@ pub(super) fn render(
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.status = entry.status;
     parts.headers = entry.headers.clone();
+    parts.headers.remove(&KEPT);
     if !silent {
         status::hit(&mut parts.headers, entry, now_ms);
     }

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
+use moka::notification::RemovalCause;
 use moka::sync::Cache;
 
 use crate::cache::entry::Entry;
@@ -16,7 +18,11 @@ const STAMP: u32 = 24;
 
 /// Answers in memory, bounded in bytes. An entry that was just stored may be gone at once when the cache is full and
 /// the others are in greater demand, so nobody may count on reading back what he stored.
-pub(crate) struct Memory(Cache<CacheKey, Held>);
+pub(crate) struct Memory {
+    cache: Cache<CacheKey, Held>,
+    /// Entries that went because there was no room.
+    evicted: Arc<AtomicU64>,
+}
 
 /// An entry, and the purges it was made after.
 type Held = (Arc<Entry>, Stamp);
@@ -25,43 +31,60 @@ impl Memory {
     /// At most about `max_bytes` of entries, by [`Entry::weight`].
     pub(crate) fn new(max_bytes: u64) -> Self {
         let weigher = |_: &CacheKey, (entry, _): &Held| entry.weight().saturating_add(STAMP);
-        Self(Cache::builder().max_capacity(max_bytes).weigher(weigher).expire_after(Lifetime).build())
+        let evicted = Arc::<AtomicU64>::default();
+        let counter = evicted.clone();
+        let cache = Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(weigher)
+            .expire_after(Lifetime)
+            .eviction_listener(move |_, _, cause| {
+                if cause == RemovalCause::Size {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+            .build();
+        Self { cache, evicted }
+    }
+
+    /// Entries that went because there was no room.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.evicted.load(Ordering::Relaxed)
     }
 
     /// The entry, fresh or not: that is decided by the reader's clock.
     pub(crate) fn get(&self, key: &CacheKey) -> Option<(Arc<Entry>, Stamp)> {
-        self.0.get(key)
+        self.cache.get(key)
     }
 
     /// Stores an entry in place of an earlier one.
     pub(crate) fn insert(&self, key: CacheKey, entry: Arc<Entry>, stamp: Stamp) {
-        self.0.insert(key, (entry, stamp));
+        self.cache.insert(key, (entry, stamp));
     }
 
     pub(crate) fn remove(&self, key: &CacheKey) {
-        self.0.invalidate(key);
+        self.cache.invalidate(key);
     }
 
     pub(crate) fn clear(&self) {
-        self.0.invalidate_all();
+        self.cache.invalidate_all();
     }
 
     /// Bytes held, by weight.
     pub(crate) fn bytes(&self) -> u64 {
-        self.0.run_pending_tasks();
-        self.0.weighted_size()
+        self.cache.run_pending_tasks();
+        self.cache.weighted_size()
     }
 
     /// Number of entries.
     pub(crate) fn len(&self) -> u64 {
-        self.0.run_pending_tasks();
-        self.0.entry_count()
+        self.cache.run_pending_tasks();
+        self.cache.entry_count()
     }
 }
 
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Memory").field("entries", &self.0.entry_count()).finish_non_exhaustive()
+        f.debug_struct("Memory").field("entries", &self.cache.entry_count()).finish_non_exhaustive()
     }
 }
 
@@ -104,6 +127,7 @@ mod tests {
         }
         assert!(memory.bytes() <= 1 << 20, "{} bytes", memory.bytes());
         assert!(memory.len() > 300, "{} entries of 2,400 bytes", memory.len());
+        assert_eq!(memory.evicted() + memory.len(), 5_000, "what went for want of room is counted");
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct StoreStats {
     pub memory_entries: u64,
     /// Bytes they take.
     pub memory_bytes: u64,
+    /// Entries that left memory, or never got in, for want of room.
+    pub memory_evicted: u64,
     /// The disk tier, if there is one.
     #[cfg(feature = "disk")]
     pub disk: Option<DiskStats>,
@@ -104,6 +106,7 @@ impl Tiers {
     }
 
     /// Stores an entry in all tiers. May sleep for moments when memory is under heavy load: not for use in a `poll`.
+    #[cfg(test)]
     pub(crate) fn put(&self, key: CacheKey, entry: Arc<Entry>) {
         self.put_stamped(key, entry, self.stamp(Tag::default()));
     }
@@ -146,7 +149,6 @@ impl Tiers {
     }
 
     /// The same for one scope.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the purge of a scope by the layer's handle"))]
     pub(crate) async fn purge(&self, scope: Tag) {
         if self.epochs.bump(scope) {
             return self.clear().await;
@@ -178,6 +180,7 @@ impl Tiers {
         StoreStats {
             memory_entries: self.memory.len(),
             memory_bytes: self.memory.bytes(),
+            memory_evicted: self.memory.evicted(),
             #[cfg(feature = "disk")]
             disk: self.disk.as_ref().map(Disk::stats),
         }

@@ -1,0 +1,132 @@
+//! Judging a reply that has ended, and storing it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::entry::{Entry, Places};
+use super::flight::{Lead, Recorded};
+use super::key::CacheKey;
+use super::layer::Core;
+use super::policy::stored_headers;
+use super::purge;
+use super::service::is_another_model;
+use super::store::epochs::Stamp;
+use crate::call::{Call, Capped, Options};
+use crate::dialect::{Finish, Outcome};
+use crate::price::Terms;
+use crate::receipt::Draft;
+
+/// What is needed to judge and store a reply when it has ended.
+pub(super) struct Filing {
+    key: CacheKey,
+    epoch: u64,
+    /// The purges of its scope before it was sent.
+    pub(super) stamp: Stamp,
+    ttl: Duration,
+    asked: Option<String>,
+    pub(super) draft: Option<Draft>,
+    /// A layer of ours set the output limit.
+    capped: bool,
+    /// No format reads it; its bytes are the answer, in whatever pieces they came.
+    raw: bool,
+    shared: bool,
+}
+
+impl Filing {
+    /// For the answer to `call`, sent in this epoch.
+    pub(super) fn of(core: &Core, call: &Call, key: CacheKey, epoch: u64) -> Self {
+        let options = Options::among(&call.parts.extensions);
+        Self {
+            key,
+            epoch,
+            stamp: purge::stamp(core, call),
+            // The layer's time to live is the longest: a call may only ask for less.
+            ttl: options.and_then(|options| options.ttl).map_or(core.ttl, |ttl| ttl.min(core.ttl)),
+            asked: call.model(),
+            draft: Draft::of(call).cloned(),
+            capped: call.parts.extensions.get::<Capped>().is_some(),
+            raw: core.keyer.names_opaque(call),
+            shared: core.scope_of(options).is_shared(),
+        }
+    }
+
+    /// The entry of a reply, or why there is none.
+    pub(super) fn entry(
+        &self,
+        core: &Core,
+        recorded: Recorded,
+        outcome: Outcome,
+    ) -> Result<Entry, &'static str> {
+        let Recorded { parts, body, frames } = recorded;
+        let body = body?;
+        let ttl = core.store.judge(&parts, &body, &outcome, self.ttl, self.capped)?;
+        if let (Some(asked), Some(answered)) = (&self.asked, &outcome.model)
+            && is_another_model(&core.prices, asked, answered)
+        {
+            return Err("other-model");
+        }
+        let now = core.clock.now_ms();
+        let model = outcome.model.as_deref().or(self.asked.as_deref());
+        let terms = Terms::at(now).with_service_tier(outcome.service_tier.clone());
+        let cost = match (model, &outcome.usage) {
+            (Some(model), Some(usage)) => core.prices.cost(model, usage, &terms).usd,
+            _ => None,
+        };
+        let mut headers = stored_headers(&parts.headers);
+        // A refusal or a cut answer is nothing to fall back on.
+        let ttl = match outcome.finish {
+            Finish::Whole => core.windows.stretch(ttl, &mut headers),
+            _ => ttl,
+        };
+        Ok(Entry {
+            status: parts.status,
+            headers,
+            body,
+            frames: frames.filter(|_| !self.raw),
+            created_ms: now,
+            ttl,
+            outcome,
+            cost,
+            table: Some(core.prices.id()),
+            identity: Places::default(),
+        })
+    }
+
+    /// Judges a reply and stores it, unless something forbids that.
+    pub(super) fn file(&self, core: &Arc<Core>, lead: &Lead, recorded: Recorded, outcome: Outcome) {
+        let failed = match &recorded.body {
+            Ok(body) if !self.shared => Some((recorded.parts.clone(), body.clone())),
+            _ => None,
+        };
+        let entry = match self.entry(core, recorded, outcome) {
+            Ok(entry) => entry,
+            Err(why) => {
+                if let (Some((parts, body)), "status") = (failed, why) {
+                    let put = || core.negatives.put(self.key, &parts, &body, core.clock.now_ms());
+                    lead.store(|| core.epoch.store(self.epoch, put));
+                }
+                return self.refuse(core, why);
+            }
+        };
+        // An answer that was on the road during a purge must not come back to life, nor one that was replaced or
+        // invalidated meanwhile. Neither can happen between these looks and the store.
+        let put = || core.tiers.put_stamped(self.key, Arc::new(entry), self.stamp);
+        match lead.store(|| core.epoch.store(self.epoch, put)) {
+            None => return self.refuse(core, "replaced"),
+            Some(None) => return self.refuse(core, "purged"),
+            Some(Some(())) => {}
+        }
+        core.negatives.remove(&self.key);
+        if let Some(draft) = &self.draft {
+            draft.note(|receipt| receipt.stored = true);
+        }
+        core.numbers.stored();
+    }
+
+    fn refuse(&self, core: &Core, why: &'static str) {
+        if let Some(draft) = &self.draft {
+            draft.note(|receipt| receipt.cache_note = Some(why));
+        }
+        core.numbers.refused(why);
+    }
+}
