@@ -67,16 +67,25 @@
 //! No single layout of tool definitions fits both years; the newer one is taken to be likely.
 
 mod anthropic;
+mod calibration;
 mod counter;
 mod document;
 mod encoding;
+mod endpoint;
+mod own;
 mod picture;
 mod request;
+mod split;
 mod tally;
 mod tools;
 
+pub use self::calibration::{Calibration, Expected, Learned, Scale};
 pub use self::counter::Counter;
+pub use self::endpoint::{CountEndpoint, Endpoint};
 pub use self::encoding::{Encoding, Family, ModelEncoding, TextClass};
+#[cfg(feature = "tokenizers")]
+pub use self::own::TokenizerJson;
+pub use self::own::Tokenizer;
 use crate::call::Call;
 
 /// Tokens of a request: the likely figure, the safe one, and how sure both are.
@@ -93,6 +102,8 @@ pub struct Count {
     pub encoding: &'static str,
     /// Where the tokens are.
     pub parts: CountParts,
+    /// Of the likely ones, those of pictures, documents, sound, unknown blocks and tools the provider runs.
+    pub media: u64,
 }
 
 /// Likely tokens by part; they add up to [`Count::likely`].
