@@ -162,9 +162,9 @@ impl Counter {
     fn profile(&self, call: &Call) -> (Profile<'_>, String) {
         let name = call.model().unwrap_or_default();
         match self.names.find(&name) {
-            None => (Profile::new(call.dialect, &name), name),
-            Some(Meaning::Model(model)) => (Profile::new(call.dialect, model), model.clone()),
-            Some(Meaning::Own(own)) => (Profile::new(call.dialect, &name).with(own), name),
+            None => (Profile::of(call, &name), name),
+            Some(Meaning::Model(model)) => (Profile::of(call, model), model.clone()),
+            Some(Meaning::Own(own)) => (Profile::of(call, &name).with(own), name),
         }
     }
 
@@ -369,7 +369,8 @@ fn inputs(profile: Profile<'_>, call: &Call) -> Option<Count> {
     } else {
         let elements = call.doc.elements("input")?;
         let ids = |elements: &[&str]| elements.iter().all(|id| crate::call::json::whole(id).is_some());
-        let exactly = |n: usize| Tally { likely: n as u64, at_most: n as u64, accuracy: Accuracy::Exact, media: 0 };
+        let exactly =
+            |n: usize| Tally { likely: n as u64, at_most: n as u64, accuracy: Accuracy::Exact, media: 0 };
         if ids(&elements) {
             counts.push(exactly(elements.len()));
         } else {
@@ -399,7 +400,7 @@ fn finish(total: Tally, encoding: &'static str, parts: CountParts) -> Count {
 /// Tokens of `call` without remembering anything.
 pub(super) fn count(call: &Call) -> Count {
     let model = call.model().unwrap_or_default();
-    without_memo(call, Profile::new(call.dialect, &model), &model)
+    without_memo(call, Profile::of(call, &model), &model)
 }
 
 #[cfg(test)]

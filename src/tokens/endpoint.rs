@@ -49,16 +49,8 @@ impl Endpoint {
         "truncation",
         "parallel_tool_calls",
     ];
-    const ANTHROPIC: [&'static str; 8] = [
-        "model",
-        "messages",
-        "system",
-        "tools",
-        "tool_choice",
-        "thinking",
-        "output_config",
-        "mcp_servers",
-    ];
+    const ANTHROPIC: [&'static str; 8] =
+        ["model", "messages", "system", "tools", "tool_choice", "thinking", "output_config", "mcp_servers"];
 
     /// That of this format, if it has one.
     #[must_use]
@@ -102,9 +94,10 @@ impl Endpoint {
         };
         let mut uri = call.parts.uri.clone().into_parts();
         // `alt=sse` is for streams; a key in the query is the caller's credential.
-        let query = call.parts.uri.query().map(|query| {
-            query.split('&').filter(|pair| *pair != "alt=sse").collect::<Vec<_>>().join("&")
-        });
+        let query =
+            call.parts.uri.query().map(|query| {
+                query.split('&').filter(|pair| *pair != "alt=sse").collect::<Vec<_>>().join("&")
+            });
         uri.path_and_query = Some(match query.filter(|query| !query.is_empty()) {
             Some(query) => format!("{path}?{query}").parse().ok()?,
             None => path.parse().ok()?,

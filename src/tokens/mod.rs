@@ -81,11 +81,11 @@ mod tools;
 
 pub use self::calibration::{Calibration, Expected, Learned, Scale};
 pub use self::counter::Counter;
-pub use self::endpoint::{CountEndpoint, Endpoint};
 pub use self::encoding::{Encoding, Family, ModelEncoding, TextClass};
+pub use self::endpoint::{CountEndpoint, Endpoint};
+pub use self::own::Tokenizer;
 #[cfg(feature = "tokenizers")]
 pub use self::own::TokenizerJson;
-pub use self::own::Tokenizer;
 use crate::call::Call;
 
 /// Tokens of a request: the likely figure, the safe one, and how sure both are.
@@ -174,4 +174,25 @@ pub fn count(call: &Call) -> Count {
 #[must_use]
 pub fn count_text(text: &str, encoding: Encoding) -> u64 {
     encoding.count(text)
+}
+
+/// Tokens of a bare text for a model, without the frame of any request.
+///
+/// # Example
+/// ```
+/// use thrifty::tokens::{Accuracy, count_text_for};
+///
+/// # #[cfg(feature = "tiktoken")]
+/// # {
+/// assert_eq!(count_text_for("2 + 2 = 4", "gpt-4").likely, 7);
+/// assert_eq!(count_text_for("2 + 2 = 4", "claude-opus-5").accuracy, Accuracy::Calibrated);
+/// # }
+/// ```
+#[must_use]
+pub fn count_text_for(text: &str, model: &str) -> Count {
+    let profile = request::Profile::new(crate::call::Dialect::Opaque, model);
+    let tally = profile.plain(text);
+    let parts = CountParts { messages: vec![tally.likely], ..CountParts::default() };
+    let (likely, at_most, accuracy) = (tally.likely, tally.at_most, tally.accuracy);
+    Count { likely, at_most, accuracy, encoding: profile.encoding(), parts, media: 0 }
 }

@@ -7,7 +7,7 @@ use super::picture::Rule;
 use super::tally::Tally;
 use super::tools::{self, Layout};
 use super::{Accuracy, Encoding, anthropic};
-use crate::call::{Dialect, Doc};
+use crate::call::{Call, Dialect, Doc};
 use crate::dialect::{Message, Part, Prompt, Role, Tool, ToolChoice};
 
 /// All that decides what an element costs, besides the element.
@@ -16,6 +16,8 @@ pub(super) struct Profile<'t> {
     pub(super) model: ModelEncoding,
     pub(super) picture: Rule,
     frame: Frame,
+    /// Resolution of pictures that the whole request asks for (Gemini).
+    resolution: Option<&'static str>,
     own: Option<&'t Own>,
 }
 
@@ -25,6 +27,7 @@ pub(super) struct Terms {
     model: ModelEncoding,
     picture: Rule,
     frame: Frame,
+    resolution: Option<&'static str>,
     own: Option<u64>,
 }
 
@@ -75,7 +78,20 @@ impl<'t> Profile<'t> {
             Dialect::OllamaChat => Frame::Template,
             _ => Frame::None,
         };
-        Self { model: Encoding::for_model(name), picture: Rule::of(name), frame, own: None }
+        Self { model: Encoding::for_model(name), picture: Rule::of(name), frame, resolution: None, own: None }
+    }
+
+    /// That of a call to the model of this name. Its body may say how finely pictures are looked at.
+    pub(super) fn of(call: &Call, name: &str) -> Self {
+        let (doc, profile) = (&call.doc, Self::new(call.dialect, name));
+        if call.dialect != Dialect::GeminiGenerate {
+            return profile;
+        }
+        let config = ["generationConfig", "generation_config"].into_iter().find_map(|name| doc.object(name));
+        let asked = config.and_then(|config| {
+            ["mediaResolution", "media_resolution"].into_iter().find_map(|name| config.some(name))
+        });
+        Self { resolution: asked.and_then(resolution), ..profile }
     }
 
     /// The same with the caller's own tokenizer.
@@ -84,7 +100,13 @@ impl<'t> Profile<'t> {
     }
 
     pub(super) fn terms(self) -> Terms {
-        Terms { model: self.model, picture: self.picture, frame: self.frame, own: self.own.map(|own| own.id) }
+        Terms {
+            model: self.model,
+            picture: self.picture,
+            frame: self.frame,
+            resolution: self.resolution,
+            own: self.own.map(|own| own.id),
+        }
     }
 
     /// Name of what texts are counted with.
@@ -106,12 +128,8 @@ impl<'t> Profile<'t> {
     pub(super) fn framing(self, messages: usize) -> Tally {
         match self.frame {
             // One more at most: the accounting has changed by so much before.
-            Frame::Chat | Frame::Chat0301 | Frame::Responses => {
-                Tally::of(3, 4, Accuracy::Formula)
-            }
-            Frame::Anthropic if messages > 0 => {
-                Tally::of(7, 8, Accuracy::Calibrated)
-            }
+            Frame::Chat | Frame::Chat0301 | Frame::Responses => Tally::of(3, 4, Accuracy::Formula),
+            Frame::Anthropic if messages > 0 => Tally::of(7, 8, Accuracy::Calibrated),
             // A template may begin with rules of its own.
             Frame::Template if messages > 0 => Tally::bound(4, 64),
             Frame::Anthropic | Frame::Template | Frame::None => Tally::default(),
@@ -162,8 +180,14 @@ impl<'t> Profile<'t> {
             tally.weaken(Accuracy::Calibrated);
             tally.slack(12);
         }
+        // A part may say it too; which one does not matter for the bound.
+        let finest = match self.model.family {
+            Family::Gemini if message.raw.contains("MEDIA_RESOLUTION_") => resolution(message.raw),
+            _ => None,
+        };
+        let profile = Self { resolution: finest.or(self.resolution), ..self };
         for part in &message.parts {
-            tally.add(self.part(part));
+            tally.add(profile.part(part));
         }
         if message.role == Role::Function {
             tally.less(2);
@@ -203,7 +227,7 @@ impl<'t> Profile<'t> {
                 count.weaken(Accuracy::Calibrated);
                 count
             }
-            Part::Image(image) => self.picture.count(image).as_media(),
+            Part::Image(image) => self.picture.count(image, self.resolution).as_media(),
             Part::Audio(source) => document::audio(source, self.model).as_media(),
             Part::File(source) => document::file(source, self).as_media(),
             Part::ToolCall { name, arguments, legacy, .. } => {
@@ -330,6 +354,18 @@ impl<'t> Profile<'t> {
 impl RestCount {
     /// Tokens that tool definitions save when a system message stands ahead of them.
     pub(super) const JOIN: u64 = 4;
+}
+
+/// The finest of Gemini's resolutions that a text names.
+fn resolution(text: &str) -> Option<&'static str> {
+    [
+        "MEDIA_RESOLUTION_ULTRA_HIGH",
+        "MEDIA_RESOLUTION_HIGH",
+        "MEDIA_RESOLUTION_MEDIUM",
+        "MEDIA_RESOLUTION_LOW",
+    ]
+    .into_iter()
+    .find(|level| text.contains(level))
 }
 
 fn is_call(part: &Part<'_>) -> bool {

@@ -326,14 +326,15 @@ fn undated(model: &str) -> String {
     let cut = match name.len().checked_sub(11).and_then(|at| name.split_at_checked(at)) {
         Some((front, date)) if date.starts_with('-') => {
             let mut parts = date[1..].split('-');
-            let is_date = parts.clone().count() == 3
-                && parts.all(digits)
-                && date.as_bytes().get(5) == Some(&b'-');
+            let is_date =
+                parts.clone().count() == 3 && parts.all(digits) && date.as_bytes().get(5) == Some(&b'-');
             is_date.then_some(front)
         }
         _ => None,
     };
-    let cut = cut.or_else(|| name.rsplit_once('-').filter(|(_, date)| date.len() == 8 && digits(date)).map(|(front, _)| front));
+    let cut = cut.or_else(|| {
+        name.rsplit_once('-').filter(|(_, date)| date.len() == 8 && digits(date)).map(|(front, _)| front)
+    });
     cut.unwrap_or(name).to_owned()
 }
 

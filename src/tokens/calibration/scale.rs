@@ -54,7 +54,8 @@ impl Running {
         self.samples = self.samples.saturating_add(1);
         let weight = self.samples.min(10);
         // The mean of the first ten, from then on a tenth of each new one.
-        let moved = (u128::from(self.scale) * u128::from(weight - 1) + u128::from(ratio)) / u128::from(weight);
+        let moved =
+            (u128::from(self.scale) * u128::from(weight - 1) + u128::from(ratio)) / u128::from(weight);
         self.scale = u64::try_from(moved).unwrap_or(MOST).clamp(LEAST, MOST);
         let sample = Sample { ratio, error };
         self.remember(sample);

@@ -144,9 +144,9 @@ impl Rule {
         Tally::of(self.tokens((1024, 1024), detail).likely, at_most, Accuracy::UpperBound)
     }
 
-    /// Tokens of a picture part.
-    pub(super) fn count(self, image: &Image<'_>) -> Tally {
-        let detail = image.detail.as_deref();
+    /// Tokens of a picture part; `otherwise` is the detail of one that says none.
+    pub(super) fn count(self, image: &Image<'_>, otherwise: Option<&str>) -> Tally {
+        let detail = image.detail.as_deref().or(otherwise);
         match &image.source {
             Source::Base64 { data, .. } => match size::of_base64(data) {
                 Some(size) => self.tokens(size, detail),
