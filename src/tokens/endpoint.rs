@@ -256,6 +256,7 @@ fn exactly(count: Count, tokens: u64, accuracy: Accuracy) -> Count {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::ReplyBody;
 
     fn asked(uri: &str, body: &str) -> Option<(String, String)> {
         let call = Call::post(uri, body.to_owned());
@@ -309,6 +310,54 @@ mod tests {
         for odd in [&br#"{"input_tokens":"7"}"#[..], b"{}", b"", b"\xff", br#"{"error":{}}"#] {
             assert_eq!(of(Dialect::OpenAiResponses).read(odd), None);
         }
+    }
+
+    fn answered(status: u16, body: ReplyBody) -> Reply {
+        let mut reply = Reply::new(body);
+        *reply.status_mut() = http::StatusCode::from_u16(status).expect("a status");
+        reply
+    }
+
+    fn near() -> (Call, u64) {
+        let call = Call::post(
+            "https://api.anthropic.com/v1/messages",
+            r#"{"model":"claude-opus-5","max_tokens":9,"system":"Be kind.","messages":[{"role":"user","content":"hello there"}]}"#,
+        );
+        let budget = Counter::default().count(&call).likely;
+        (call, budget)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_estimate_stands_when_the_provider_does_not_count() {
+        let (call, budget) = near();
+        let estimate = Counter::default().count(&call);
+        type Answer = fn() -> Result<Reply, BoxError>;
+        let answers: [Answer; 4] = [
+            || Err("down".into()),
+            || Ok(answered(429, ReplyBody::full(r#"{"input_tokens":1}"#))),
+            || Ok(answered(200, ReplyBody::full("<html>"))),
+            || Ok(answered(200, ReplyBody::full(vec![b' '; MOST_BYTES + 1]))),
+        ];
+        for answer in answers {
+            let provider = tower::service_fn(move |_: Call| async move { answer() });
+            let counter = CountEndpoint::new(Counter::default(), provider);
+            assert_eq!(counter.count(&call, budget).await, estimate);
+        }
+        let silent = tower::service_fn(|_: Call| std::future::pending::<Result<Reply, BoxError>>());
+        assert_eq!(CountEndpoint::new(Counter::default(), silent).count(&call, budget).await, estimate);
+    }
+
+    #[tokio::test]
+    async fn the_providers_word_takes_the_place_of_the_estimate() {
+        let (call, budget) = near();
+        let provider = tower::service_fn(|question: Call| async move {
+            assert!(question.doc.get("max_tokens").is_none(), "the endpoint takes no cap");
+            Ok::<_, BoxError>(answered(200, ReplyBody::full(r#"{"input_tokens":23}"#)))
+        });
+        let found = CountEndpoint::new(Counter::default(), provider).count(&call, budget).await;
+        assert_eq!((found.likely, found.at_most, found.accuracy), (23, 31, Accuracy::Calibrated));
+        let parts = &found.parts;
+        assert_eq!(parts.system + parts.framing + parts.messages.iter().sum::<u64>(), 23);
     }
 
     #[test]

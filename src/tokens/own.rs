@@ -164,3 +164,60 @@ impl fmt::Debug for Own {
         f.write_str(self.tokenizer.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Letters;
+
+    impl Tokenizer for Letters {
+        fn name(&self) -> &'static str {
+            "letters"
+        }
+
+        fn count(&self, text: &str) -> Option<u64> {
+            (!text.contains('?')).then_some(text.len() as u64)
+        }
+    }
+
+    #[test]
+    fn the_last_word_on_a_name_counts_whatever_its_case() {
+        let mut names = Names::default();
+        names.add("Our-Chat ", Meaning::Model("gpt-4".into()));
+        names.add("llama", Meaning::own(Arc::new(Letters)));
+        assert!(matches!(names.find("our-chat"), Some(Meaning::Model(model)) if model == "gpt-4"));
+        assert!(matches!(names.find("azure/OUR-CHAT"), Some(Meaning::Model(_))));
+        assert!(names.find("our-chat-2").is_none(), "a deployment's name is the whole of it");
+        assert!(matches!(names.find("meta-llama/Llama-3.3-70B"), Some(Meaning::Own(_))));
+        names.add("our-chat", Meaning::Model("gpt-4o".into()));
+        assert!(matches!(names.find("our-chat"), Some(Meaning::Model(model)) if model == "gpt-4o"));
+    }
+
+    #[test]
+    fn a_tokenizer_that_gives_up_leaves_the_bytes() {
+        let Meaning::Own(own) = Meaning::own(Arc::new(Letters)) else { unreachable!("made as one") };
+        assert_eq!((own.count("abc").likely, own.count("abc").accuracy), (3, Accuracy::Exact));
+        let given_up = own.count("abc?");
+        assert_eq!((given_up.likely, given_up.at_most, given_up.accuracy), (1, 4, Accuracy::UpperBound));
+    }
+
+    #[cfg(feature = "tokenizers")]
+    #[test]
+    fn a_tokenizer_json_counts_and_takes_special_spellings_for_text() {
+        let json = r#"{"version":"1.0","truncation":null,"padding":null,
+            "added_tokens":[{"id":4,"content":"<end>","single_word":false,"lstrip":false,"rstrip":false,
+                "normalized":false,"special":true}],
+            "normalizer":null,"pre_tokenizer":{"type":"Whitespace"},"post_processor":null,"decoder":null,
+            "model":{"type":"WordLevel","vocab":{"[UNK]":0,"the":1,"ferry":2,"is":3,"<end>":4},"unk_token":"[UNK]"}}"#;
+        let read = TokenizerJson::from_bytes(json.as_bytes()).expect("a tokenizer");
+        assert_eq!(read.count("the ferry is late"), Some(4));
+        assert_eq!(read.count("the <end>"), Some(4), "`<`, `end` and `>` are words");
+        assert_eq!(read.count(""), Some(0));
+        for bad in [&b""[..], b"{}", b"7", b"\xff"] {
+            let error = TokenizerJson::from_bytes(bad).expect_err("no tokenizer");
+            assert_eq!(error.kind(), crate::Kind::BadInput);
+        }
+        assert!(TokenizerJson::read("no/such/tokenizer.json").is_err());
+    }
+}
