@@ -5,6 +5,8 @@ use crate::call::{Call, Doc};
 /// A body taken apart into its messages and the rest, without reading either.
 pub(super) struct Split<'a> {
     pub(super) member: &'static str,
+    /// The text of the whole array, which `messages` are slices of.
+    pub(super) array: &'a str,
     pub(super) messages: Vec<&'a str>,
     pub(super) rest: Vec<(&'a str, &'a str)>,
 }
@@ -13,12 +15,13 @@ impl<'a> Split<'a> {
     /// `None` for a body without messages.
     pub(super) fn of(call: &'a Call) -> Option<Self> {
         let member = call.format().messages_member()?;
-        let messages = call.doc.elements(member)?;
+        let array = call.doc.get(member)?;
+        let messages = crate::call::json::elements(array)?;
         // Sampling settings change from call to call and cost nothing.
         let rest = call.doc.members().filter(|(name, value)| {
             *name != member && *name != "model" && value.starts_with(['{', '[', '"'])
         });
-        Some(Self { member, messages, rest: rest.collect() })
+        Some(Self { member, array, messages, rest: rest.collect() })
     }
 
     pub(super) fn rest_hash(&self, model: &str) -> [u8; 32] {
