@@ -1,35 +1,256 @@
-//! Counting of text beside tiktoken-rs, and re-counting of a conversation beside counting its new message.
+//! Counting of text beside other exact counters, and re-counting of a conversation beside counting its new message.
 //!
-//! Ratios within one run are what to compare.
+//! Ratios within one run are what to compare. `warm` counts a text again and again, `cold` each time another text of
+//! the same kind. Texts are of our own making: words drawn by how often they occur, a tenth of them never seen before.
+//! What this machine's files count like: put texts into `$THRIFTY_TEXTS`.
 
 use std::hint::black_box;
+use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use thrifty::call::Call;
-use thrifty::tokens::{Counter, Encoding, count_text};
+use thrifty::tokens::{Counter, Encoding};
+
+/// A small generator of its own, so that texts are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % n
+    }
+
+    /// Low numbers often, high ones rarely: about as words occur in a text.
+    fn rank(&mut self, n: usize) -> usize {
+        let bits = self.below(usize::BITS as usize - n.leading_zeros() as usize + 1);
+        self.below(1 << bits).min(n - 1)
+    }
+
+    fn within(&mut self, first: char, last: char) -> char {
+        char::from_u32(first as u32 + self.below(last as usize - first as usize + 1) as u32).unwrap_or('?')
+    }
+}
+
+const SYLLABLES: [&str; 40] = [
+    "the", "re", "ti", "on", "er", "in", "an", "ed", "al", "st", "or", "en", "ing", "com", "pro", "con",
+    "ment", "ver", "ate", "ly", "ous", "ter", "de", "ni", "lo", "per", "ma", "qui", "ble", "tra", "ex", "un",
+    "ir", "ph", "sh", "ea", "oo", "ck", "y", "s",
+];
+
+/// The word of this number, always the same.
+fn word(number: usize) -> String {
+    let mut dice = Dice(number as u64 * 0x9e37_79b9 + 0x5851_f42d_4c95_7f2d);
+    for _ in 0..8 {
+        dice.below(2);
+    }
+    (0..1 + dice.below(3)).map(|_| SYLLABLES[dice.below(SYLLABLES.len())]).collect()
+}
+
+fn english(dice: &mut Dice) -> String {
+    let end = [" ", " ", " ", " ", " ", " ", " ", " ", ", ", ". "][dice.below(10)];
+    word(dice.rank(12_000)) + end
+}
+
+fn code(dice: &mut Dice) -> String {
+    let (name, other) = (word(dice.rank(800)), word(dice.rank(3000)));
+    match dice.below(5) {
+        0 => format!("    let {name}_{other} = self.{other}({name}, {});\n", dice.below(4000)),
+        1 => format!(
+            "        if {name}.is_{other}() {{\n            return Err({other}::{name});\n        }}\n"
+        ),
+        2 => format!("/// Returns the {other} of {name}.\npub fn {other}(&self, {name}: &str) -> usize {{\n"),
+        3 => format!("        {other}[{name}] += {name}.len() as u64;\n"),
+        _ => "    }\n\n".to_owned(),
+    }
+}
+
+fn json(dice: &mut Dice) -> String {
+    let (name, other) = (word(dice.rank(60)), word(dice.rank(9000)));
+    format!(
+        "{{\"{name}\":\"{other} {}\",\"id\":{},\"ok\":true}},\n",
+        word(dice.rank(9000)),
+        dice.below(1_000_000)
+    )
+}
+
+/// Two-character words of common and rarer signs, a comma at times.
+fn wide(dice: &mut Dice) -> String {
+    let mut sign = || char::from_u32(0x4e00 + dice.rank(8000) as u32 * 13 % 20_000).unwrap_or('中');
+    let pair = [sign(), sign()];
+    let end = if dice.below(7) == 0 { "，" } else { "" };
+    pair.iter().collect::<String>() + end
+}
+
+fn mixed(dice: &mut Dice) -> String {
+    match dice.below(6) {
+        0 => english(dice),
+        1 => code(dice),
+        2 => json(dice),
+        3 => wide(dice),
+        4 => (0..3 + dice.below(6)).map(|_| dice.within('\u{430}', '\u{44f}')).collect::<String>() + " ",
+        _ => dice.within('\u{1f300}', '\u{1f5ff}').to_string() + "é naïve ",
+    }
+}
+
+type Kind = (&'static str, fn(&mut Dice) -> String);
+const KINDS: [Kind; 5] =
+    [("english", english), ("code", code), ("json", json), ("cjk", wide), ("mixed", mixed)];
+
+fn text(kind: fn(&mut Dice) -> String, seed: u64, bytes: usize) -> String {
+    let mut dice = Dice(seed * 2 + 0x2545_f491_4f6c_dd1d);
+    let mut text = String::with_capacity(bytes + 64);
+    while text.len() < bytes {
+        text.push_str(&kind(&mut dice));
+    }
+    let end = (0..=bytes).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    text.truncate(end);
+    text
+}
+
+type Count = Box<dyn Fn(&str) -> usize>;
+
+fn counters(encoding: Encoding) -> Vec<(&'static str, Count)> {
+    let (tiktoken, bpe) = match encoding {
+        Encoding::Cl100kBase => (tiktoken_rs::cl100k_base_singleton(), bpe_openai::cl100k_base()),
+        _ => (tiktoken_rs::o200k_base_singleton(), bpe_openai::o200k_base()),
+    };
+    let toktok = toktok::Tokenizer::builtin(encoding.name()).expect("a known encoding");
+    vec![
+        ("thrifty", Box::new(move |text| encoding.count(text) as usize)),
+        ("floor_tiktoken_rs", Box::new(move |text| tiktoken.encode_ordinary(text).len())),
+        ("bpe_openai", Box::new(move |text| bpe.count(text))),
+        ("toktok", Box::new(move |text| toktok.count(text.as_bytes()))),
+    ]
+}
+
+fn warm(c: &mut Criterion) {
+    for encoding in [Encoding::O200kBase, Encoding::Cl100kBase] {
+        let counters = counters(encoding);
+        for (kind, make) in KINDS {
+            let mut group = c.benchmark_group(format!("count_warm/{encoding}/{kind}"));
+            for bytes in [16, 256, 4096, 65_536, 1 << 20] {
+                let text = text(make, 1, bytes);
+                let known = counters[1].1(&text);
+                group.throughput(Throughput::Bytes(text.len() as u64)).sample_size(10);
+                for (name, count) in &counters {
+                    assert_eq!(count(&text), known, "{name} on {kind}");
+                    group.bench_function(BenchmarkId::new(*name, bytes), |b| {
+                        b.iter(|| count(black_box(&text)))
+                    });
+                }
+            }
+            group.finish();
+        }
+    }
+}
+
+/// Each text is new; what a counter remembers comes from texts of another seed.
+fn cold(c: &mut Criterion) {
+    for encoding in [Encoding::O200kBase, Encoding::Cl100kBase] {
+        let counters = counters(encoding);
+        for (kind, make) in KINDS {
+            let mut group = c.benchmark_group(format!("count_cold/{encoding}/{kind}"));
+            group.throughput(Throughput::Bytes(65_536)).sample_size(10);
+            for (name, count) in &counters {
+                let mut seed = 100;
+                let mut next = || {
+                    seed += 1;
+                    text(make, seed, 65_536)
+                };
+                group.bench_function(*name, |b| {
+                    b.iter_batched(&mut next, |text| count(&text), BatchSize::PerIteration);
+                });
+            }
+            group.finish();
+        }
+    }
+}
+
+/// What breaks counters: each input at two sizes, which should take the same time for a byte.
+fn hostile(c: &mut Criterion) {
+    type Make = fn(&mut Dice, usize) -> String;
+    let inputs: [(&str, Make); 12] = [
+        ("letters_a", |_, n| "a".repeat(n)),
+        ("spaces", |_, n| " ".repeat(n)),
+        ("spaces_and_x", |_, n| " ".repeat(n) + "x"),
+        ("equals", |_, n| "=".repeat(n)),
+        ("tabs", |_, n| "\t".repeat(n)),
+        ("space_newline", |_, n| " \n".repeat(n / 2)),
+        ("random_letters", |dice, n| (0..n).map(|_| dice.within('a', 'z')).collect()),
+        ("random_white", |dice, n| (0..n).map(|_| [' ', '\t', '\n', '\u{a0}'][dice.below(4)]).collect()),
+        ("random_signs", |dice, n| (0..n).map(|_| dice.within('!', '/')).collect()),
+        ("random_han", |dice, n| (0..n / 3).map(|_| dice.within('\u{4e00}', '\u{9fff}')).collect()),
+        ("random_emoji", |dice, n| (0..n / 4).map(|_| dice.within('\u{1f300}', '\u{1f5ff}')).collect()),
+        ("random_cyrillic", |dice, n| (0..n / 2).map(|_| dice.within('\u{430}', '\u{44f}')).collect()),
+    ];
+    let counters = counters(Encoding::O200kBase);
+    for (kind, make) in inputs {
+        let mut group = c.benchmark_group(format!("hostile/{kind}"));
+        for bytes in [1000, 100_000, 10_000_000] {
+            let text = make(&mut Dice(9), bytes);
+            group.throughput(Throughput::Bytes(text.len() as u64)).sample_size(10);
+            for (name, count) in &counters {
+                // The others take seconds, or run out of stack.
+                if bytes > 100_000 && *name != "thrifty" {
+                    continue;
+                }
+                group.bench_function(BenchmarkId::new(*name, bytes), |b| b.iter(|| count(black_box(&text))));
+            }
+        }
+        group.finish();
+    }
+}
+
+/// The machine's own texts, each in parts of 8 KB.
+fn files(c: &mut Criterion) {
+    let Some(folder) = std::env::var_os("THRIFTY_TEXTS") else {
+        println!("no THRIFTY_TEXTS: the machine's own texts are skipped");
+        return;
+    };
+    let counters = counters(Encoding::O200kBase);
+    for path in
+        std::fs::read_dir(folder).expect("THRIFTY_TEXTS is a folder").flatten().map(|file| file.path())
+    {
+        let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap_or_default()).into_owned();
+        let mut group =
+            c.benchmark_group(format!("files/{}", path.file_name().unwrap_or_default().to_string_lossy()));
+        group.throughput(Throughput::Bytes(text.len() as u64)).sample_size(10);
+        for (name, count) in &counters {
+            group.bench_function(*name, |b| b.iter(|| parts(&text).map(count).sum::<usize>()));
+        }
+        group.finish();
+    }
+}
+
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let end = (rest.len().min(8192)..=rest.len()).find(|&at| rest.is_char_boundary(at))?;
+        let part;
+        (part, rest) = rest.split_at(end);
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+/// A limit far below the text, and a cut to one.
+fn limits(c: &mut Criterion) {
+    let text = text(english, 3, 1 << 20);
+    let encoding = Encoding::O200kBase;
+    let mut group = c.benchmark_group("limits_1m");
+    group.sample_size(10);
+    group.bench_function("count", |b| b.iter(|| encoding.count(black_box(&text))));
+    group.bench_function("count_until_2000", |b| b.iter(|| encoding.count_until(black_box(&text), 2000)));
+    group.bench_function("truncate_front_2000", |b| {
+        b.iter(|| encoding.truncate(black_box(&text), 2000, thrifty::tokens::Keep::Front).len());
+    });
+    group.finish();
+}
 
 fn prose(bytes: usize) -> String {
     let words = "The ferry left the harbour at noon, and 214 people watched it from the wall. ";
     words.chars().cycle().take(bytes).collect()
-}
-
-fn wide(bytes: usize) -> String {
-    "渡轮在中午离开港口，人们在墙上看着它。".chars().cycle().take(bytes / 3).collect()
-}
-
-fn text(c: &mut Criterion) {
-    let mut group = c.benchmark_group("count_text");
-    for (name, text) in [("ascii_8k", prose(8192)), ("cjk_8k", wide(8192))] {
-        group.throughput(Throughput::Bytes(text.len() as u64));
-        group.bench_function(format!("{name}/thrifty"), |b| {
-            b.iter(|| count_text(black_box(&text), Encoding::O200kBase));
-        });
-        let core = tiktoken_rs::o200k_base_singleton();
-        group.bench_function(format!("{name}/floor_tiktoken_rs"), |b| {
-            b.iter(|| core.encode_ordinary(black_box(&text)).len());
-        });
-    }
-    group.finish();
 }
 
 fn conversation(messages: &[String]) -> Call {
@@ -63,7 +284,7 @@ fn recount(c: &mut Criterion) {
                     call
                 },
                 |call| counter.count(&call),
-                criterion::BatchSize::SmallInput,
+                BatchSize::SmallInput,
             );
         });
     }
@@ -74,7 +295,7 @@ fn recount(c: &mut Criterion) {
                 conversation(&[message(next)])
             },
             |call| thrifty::tokens::count(&call),
-            criterion::BatchSize::SmallInput,
+            BatchSize::SmallInput,
         );
     });
     group.bench_function("without_memory", |b| {
@@ -86,11 +307,17 @@ fn recount(c: &mut Criterion) {
                 conversation(&messages)
             },
             |call| thrifty::tokens::count(&call),
-            criterion::BatchSize::SmallInput,
+            BatchSize::SmallInput,
         );
     });
     group.finish();
 }
 
-criterion_group!(benches, text, recount);
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_millis(700));
+    targets = warm, cold, hostile, files, limits, recount
+}
 criterion_main!(benches);

@@ -21,6 +21,7 @@ use thrifty::receipt::{Receipt, ReceiptHandle, Served};
 use thrifty::stack::Stack;
 use thrifty::tokens::{Encoding, count_text};
 use thrifty::{BoxError, Error, Kind};
+use tokio::sync::Barrier;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -42,6 +43,8 @@ struct Upstream {
     seen: Arc<Mutex<Vec<Vec<String>>>>,
     answer: Answer,
     pause: Duration,
+    /// Whom an answer waits for before its pause.
+    until: Option<Arc<Barrier>>,
 }
 
 impl Upstream {
@@ -50,7 +53,7 @@ impl Upstream {
     }
 
     fn answering(answer: impl Fn(usize, &Call) -> Reply + Send + Sync + 'static) -> Self {
-        Self { seen: Arc::default(), answer: Arc::new(answer), pause: Duration::ZERO }
+        Self { seen: Arc::default(), answer: Arc::new(answer), pause: Duration::ZERO, until: None }
     }
 
     fn slow(self) -> Self {
@@ -72,6 +75,9 @@ impl Upstream {
                     seen.push(inputs_of(&call));
                     seen.len() - 1
                 };
+                if let Some(all) = &this.until {
+                    all.wait().await;
+                }
                 if !this.pause.is_zero() {
                     tokio::time::sleep(this.pause).await;
                 }
@@ -392,12 +398,21 @@ async fn a_hundred_overlapping_batches_send_each_input_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_equal_batches_are_one_call_and_share_its_failure() {
     for fails in [false, true] {
-        let upstream = Upstream::answering(move |_, call| if fails { broken(429, "{}") } else { good(call) })
-            .pausing(Duration::from_millis(1_000));
+        let upstream = Upstream::answering(move |_, call| if fails { broken(429, "{}") } else { good(call) });
+        // The answer comes when all have asked, however long that takes on a busy machine.
+        let mut upstream = upstream.pausing(Duration::from_millis(200));
+        let all = Arc::new(Barrier::new(1_001));
+        upstream.until = Some(all.clone());
         let client = upstream.through(&CacheLayer::in_memory());
         let answers = join_all((0..1_000).map(|_| {
-            let client = client.clone();
-            tokio::spawn(async move { client.oneshot(embed(&["a", "b", "a"])).await.unwrap().status() })
+            let (client, all) = (client.clone(), all.clone());
+            tokio::spawn(async move {
+                let mut reply = std::pin::pin!(client.oneshot(embed(&["a", "b", "a"])));
+                assert!(futures_util::poll!(&mut reply).is_pending());
+                all.wait().await;
+                let reply = tokio::time::timeout(Duration::from_secs(60), reply);
+                reply.await.expect("one call answers all").unwrap().status()
+            })
         }))
         .await;
         let want = if fails { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };

@@ -12,6 +12,7 @@ use http::StatusCode;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use thrifty::BoxError;
+use thrifty::cache::{CacheLayer, ReplayIdentity};
 use thrifty::call::{Call, Reply, ReplyBody};
 use thrifty::dialect::StreamEnd;
 use thrifty::price::CostState;
@@ -91,7 +92,9 @@ fn server(frames: Vec<Bytes>) -> (Client, Arc<AtomicU64>) {
         reply.headers_mut().insert("content-type", kind.parse().unwrap());
         std::future::ready(Ok::<_, BoxError>(reply))
     });
-    (Client::new(Stack::builder().build().unwrap().layer(upstream)), calls)
+    // These compare bytes, and a replay has an id of its own.
+    let cache = CacheLayer::builder().replay_identity(ReplayIdentity::Original).build().unwrap();
+    (Client::new(Stack::builder().cache(cache).build().unwrap().layer(upstream)), calls)
 }
 
 #[tokio::test]

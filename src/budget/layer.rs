@@ -25,6 +25,8 @@ impl BudgetLayer {
     /// A layer that holds calls to this budget.
     #[must_use]
     pub fn new(budget: Budget) -> Self {
+        // The first call need not wait for the tables its input is counted with.
+        crate::tokens::Encoding::default().warm();
         Self { budget, unsent: None }
     }
 

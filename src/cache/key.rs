@@ -53,7 +53,7 @@ impl CacheKey {
         &self.0
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, all(feature = "disk", feature = "test-util")))]
     pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }

@@ -346,7 +346,7 @@ impl CacheBuilder {
             && let Some(path) = &self.disk
         {
             // A file that is there before its secret is somebody else's; a secret beside it would claim it.
-            if super::store::disk::file::is_unclaimed(path) {
+            if super::store::disk::is_unclaimed(path) {
                 tracing::warn!(path = %path.display(), "the cache file has no secret beside it and is left alone; \
                     answers are kept in memory only; give another path, or bring its secret back");
                 return Ok(self.build_memory_only());

@@ -67,6 +67,8 @@
 mod canon;
 mod embeddings;
 mod entry;
+#[cfg(feature = "disk")]
+mod envelope;
 mod flight;
 mod key;
 mod layer;
@@ -80,6 +82,8 @@ mod store;
 
 pub use self::canon::{differences, digest};
 pub use self::entry::Entry;
+#[cfg(feature = "disk")]
+pub use self::envelope::Stamp;
 pub use self::flight::OrphanPolicy;
 pub use self::key::{Bypass, CacheKey, Keyer};
 pub use self::layer::{CacheBuilder, CacheHandle, CacheLayer, CacheStats, ReplayIdentity};
@@ -89,4 +93,7 @@ pub use self::secret::Secret;
 pub use self::service::{Cache, CacheFuture};
 pub use self::store::StoreStats;
 #[cfg(feature = "disk")]
-pub use self::store::disk::{Disk, DiskOptions, DiskStats};
+pub use self::store::disk::{Checked, Compacted, Disk, DiskOptions, DiskState, DiskStats};
+#[cfg(all(feature = "disk", feature = "test-util"))]
+#[doc(hidden)]
+pub use self::store::disk::{FileMedium, Medium};

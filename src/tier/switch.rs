@@ -97,10 +97,10 @@ pub fn switch(call: &mut Call, model: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Moves the value of `old` to `new`; a number that is there already stays.
+/// Moves the value of `old` to `new`. Of two caps the one counts that the format reads first, so that is kept.
 fn rename(call: &mut Call, old: &str, new: &str) -> Result<(), Error> {
     let Some(value) = call.doc.some(old).map(str::to_owned) else { return Ok(()) };
-    if call.doc.u64(new).is_none() {
+    if call.doc.u64(new).is_none() || call.doc.u64(old) == call.format().cap(call) {
         call.doc.set(new, &value)?;
     }
     call.doc.remove(old)?;
@@ -352,6 +352,22 @@ mod tests {
                 members.iter().map(|(name, value)| format!(" \"{name}\" : {value}")).collect();
             format!("{{{} }}", members.join(","))
         })
+    }
+
+    #[test]
+    fn of_two_caps_the_one_that_counts_is_kept() {
+        for (body, model, want) in [
+            (r#"{"max_tokens":1e3,"max_completion_tokens":1}"#, "claude-haiku-4-5", r#""max_tokens":1}"#),
+            (r#"{"max_tokens":1e3,"max_completion_tokens":1}"#, "gpt-5-nano", r#""max_completion_tokens":1"#),
+            (r#"{"max_tokens":7,"max_completion_tokens":null}"#, "claude-haiku-4-5", r#""max_tokens":7"#),
+        ] {
+            let mut call = Call::post("http://gateway.local/v1/chat/completions", body.to_owned());
+            let cap = call.format().cap(&call);
+            switch(&mut call, model).expect("it can be edited");
+            assert_eq!(call.format().cap(&call), cap, "{body} {model}");
+            let text = String::from_utf8_lossy(call.doc.bytes()).replace(' ', "");
+            assert!(text.contains(want.trim_end_matches('}')), "{text}");
+        }
     }
 
     proptest! {

@@ -16,6 +16,8 @@ impl TrimLayer {
     /// Trims calls by this policy.
     #[must_use]
     pub fn new(policy: TrimPolicy) -> Self {
+        // The first call need not wait for the tables.
+        crate::tokens::Encoding::default().warm();
         Self { policy, counter: Counter::default() }
     }
 

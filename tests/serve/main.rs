@@ -172,6 +172,18 @@ impl Server {
         Self { child, origin, stderr }
     }
 
+    /// What it has printed, once `line` is among it.
+    async fn told(&self, line: &str) -> String {
+        for _ in 0..500 {
+            let told = self.stderr.lock().expect("stderr").clone();
+            if told.contains(line) {
+                return told;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{line} is not among {}", self.stderr.lock().expect("stderr"))
+    }
+
     fn with_config(dir: &Path, text: &str, env: &[(&str, &str)]) -> Self {
         let path = dir.join("serve.toml");
         std::fs::write(&path, text).expect("a file");
@@ -286,8 +298,7 @@ async fn bytes_pass_as_they_are_and_a_repeat_is_served_here() {
     );
     let health = json(reqwest::get(format!("{}/thrifty/health", server.origin)).await.expect("health")).await;
     assert_eq!(health["status"], "ok");
-    let told = server.stderr.lock().expect("stderr").clone();
-    assert!(told.contains("POST /v1/files -> upstream 200"), "{told}");
+    let told = server.told("POST /v1/files -> upstream 200").await;
     assert!(!told.contains("purpose") && !told.contains("client-1"), "no query, no key: {told}");
 }
 

@@ -5,13 +5,17 @@
 
 #[cfg(feature = "disk")]
 pub(crate) mod disk;
+pub(crate) mod epochs;
 pub(crate) mod memory;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+
 #[cfg(feature = "disk")]
 use self::disk::{Disk, DiskStats};
+use self::epochs::{Epochs, Stamp, Tag};
 use self::memory::Memory;
 use super::entry::Entry;
 use super::key::CacheKey;
@@ -35,6 +39,7 @@ pub(crate) struct Tiers {
     memory: Memory,
     #[cfg(feature = "disk")]
     disk: Option<Disk>,
+    epochs: Arc<Epochs>,
     /// Counts removals, so that a read from disk under way meanwhile does not bring back what was removed.
     removals: AtomicU64,
 }
@@ -46,6 +51,7 @@ impl Tiers {
             memory,
             #[cfg(feature = "disk")]
             disk: None,
+            epochs: Arc::default(),
             removals: AtomicU64::new(0),
         }
     }
@@ -53,13 +59,28 @@ impl Tiers {
     /// The same with a disk behind it.
     #[cfg(feature = "disk")]
     pub(crate) fn with_disk(mut self, disk: Option<Disk>) -> Self {
+        if let Some(disk) = &disk {
+            self.epochs = disk.epochs();
+        }
         self.disk = disk;
         self
     }
 
     /// The entry, if it is in memory and fresh.
     pub(crate) fn get_memory(&self, key: &CacheKey, now_ms: i64) -> Option<Arc<Entry>> {
-        self.memory.get(key).filter(|entry| entry.is_fresh(now_ms))
+        let (entry, stamp) = self.memory.get(key)?;
+        (entry.is_fresh(now_ms) && self.epochs.is_current(&stamp)).then_some(entry)
+    }
+
+    /// The purges so far, for a scope: to be taken before a call is sent, and given back with its answer.
+    pub(crate) fn stamp(&self, scope: Tag) -> Stamp {
+        self.epochs.stamp(scope)
+    }
+
+    /// True while nothing the stamp belongs to has been purged.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the flights' own look"))]
+    pub(crate) fn is_current(&self, stamp: &Stamp) -> bool {
+        self.epochs.is_current(stamp)
     }
 
     /// The entry, if it is on disk and fresh. Afterwards it is in memory too.
@@ -67,11 +88,11 @@ impl Tiers {
         #[cfg(feature = "disk")]
         if let Some(disk) = &self.disk {
             let before = self.removals.load(Ordering::SeqCst);
-            let entry = disk.get(key).await.filter(|entry| entry.is_fresh(now_ms))?;
+            let (entry, stamp) = disk.get_stamped(key).await.filter(|(entry, _)| entry.is_fresh(now_ms))?;
             if self.removals.load(Ordering::SeqCst) != before {
                 return None;
             }
-            self.memory.insert(*key, Arc::clone(&entry));
+            self.memory.insert(*key, Arc::clone(&entry), stamp);
             if self.removals.load(Ordering::SeqCst) != before {
                 self.memory.remove(key);
                 return None;
@@ -84,11 +105,23 @@ impl Tiers {
 
     /// Stores an entry in all tiers. May sleep for moments when memory is under heavy load: not for use in a `poll`.
     pub(crate) fn put(&self, key: CacheKey, entry: Arc<Entry>) {
+        self.put_stamped(key, entry, self.stamp(Tag::default()));
+    }
+
+    /// The same for an entry whose scope is known, with the stamp taken before its call was sent. What has been purged
+    /// since is not stored.
+    pub(crate) fn put_stamped(&self, key: CacheKey, entry: Arc<Entry>, stamp: Stamp) {
+        if !self.epochs.is_current(&stamp) {
+            return;
+        }
+        // A body often is a small part of a large buffer, which would be kept for its sake and counted by nobody.
+        let body = Bytes::copy_from_slice(&entry.body);
+        let entry = Arc::new(Entry { body, ..Entry::clone(&entry) });
         #[cfg(feature = "disk")]
         if let Some(disk) = &self.disk {
-            disk.put(key, Arc::clone(&entry));
+            disk.put_stamped(key, Arc::clone(&entry), stamp);
         }
-        self.memory.insert(key, entry);
+        self.memory.insert(key, entry, stamp);
     }
 
     /// Removes an entry; on return that is durable.
@@ -101,13 +134,26 @@ impl Tiers {
         }
     }
 
-    /// Removes all entries; on return that is durable.
+    /// Removes all entries, and what is on the road with an older stamp; on return that is durable.
     pub(crate) async fn clear(&self) {
         self.removals.fetch_add(1, Ordering::SeqCst);
+        self.epochs.bump_all();
         self.memory.clear();
         #[cfg(feature = "disk")]
         if let Some(disk) = &self.disk {
             disk.clear_async().await;
+        }
+    }
+
+    /// The same for one scope.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the purge of a scope by the layer's handle"))]
+    pub(crate) async fn purge(&self, scope: Tag) {
+        if self.epochs.bump(scope) {
+            return self.clear().await;
+        }
+        #[cfg(feature = "disk")]
+        if let Some(disk) = &self.disk {
+            disk.purge_async(scope).await;
         }
     }
 
@@ -168,6 +214,22 @@ mod tests {
         assert_eq!(tiers.stats().memory_entries, 1);
         tiers.clear().await;
         assert_eq!(tiers.stats().memory_entries, 0);
+    }
+
+    #[tokio::test]
+    async fn a_purge_of_a_scope_covers_what_is_on_the_road_and_nothing_of_others() {
+        let tiers = Tiers::new(Memory::new(1 << 20));
+        let (mine, other) = (tiers.stamp([1; 16]), tiers.stamp([2; 16]));
+        tiers.put_stamped(key(1), entry(), mine);
+        tiers.put_stamped(key(2), entry(), other);
+        tiers.purge([1; 16]).await;
+        tiers.put_stamped(key(3), entry(), mine);
+        assert!(!tiers.is_current(&mine) && tiers.is_current(&other));
+        for (n, there) in [(1, false), (2, true), (3, false)] {
+            assert_eq!(tiers.get_memory(&key(n), NOW).is_some(), there, "{n}");
+        }
+        tiers.put_stamped(key(3), entry(), tiers.stamp([1; 16]));
+        assert!(tiers.get_memory(&key(3), NOW).is_some(), "it goes on after a purge");
     }
 
     #[cfg(feature = "disk")]

@@ -27,105 +27,94 @@
 //! assert_eq!(options.max_entry_bytes, 1 << 20);
 //! ```
 
-pub(in crate::cache) mod file;
+mod backend;
+mod block;
+mod engine;
+mod hot;
 mod index;
+mod reader;
+mod state;
+mod stats;
+mod verify;
 mod writer;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::mpsc::{self, Sender, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use redb::Database;
 use tokio::sync::oneshot;
 
-use self::index::{Index, Locator};
+pub(in crate::cache) use self::backend::is_unclaimed;
+#[cfg(feature = "test-util")]
+pub use self::backend::{FileMedium, Medium};
+#[cfg(not(feature = "test-util"))]
+use self::backend::{FileMedium, Medium};
+use self::engine::{Engine, HeadKey};
+use self::hot::Hot;
+use self::index::Index;
+use self::reader::{READERS, Read};
+pub use self::state::DiskState;
+use self::stats::Counters;
+pub use self::stats::DiskStats;
+pub use self::verify::{Checked, Compacted};
 use self::writer::{Job, Writer};
 use crate::cache::entry::Entry;
+use crate::cache::envelope::Keys;
 use crate::cache::key::CacheKey;
+use crate::cache::store::epochs::{Epochs, Stamp, Tag};
 use crate::clock::Clock;
-
-/// A read that takes longer is a miss.
-const READ_DEADLINE: Duration = Duration::from_millis(20);
-
-/// Reads that may wait for a reader thread; one more is a miss.
-const READ_QUEUE: usize = 1024;
-
-const READERS: usize = 2;
 
 /// Stores that may wait for the writer; one more is dropped and counted.
 const WRITE_QUEUE: u64 = 8192;
 const WRITE_QUEUE_BYTES: u64 = 64 << 20;
 
-/// More damaged entries than this in a minute, and the file is put aside.
-const DAMAGED_PER_MINUTE: u32 = 8;
+/// How long an opening waits for the index of what is in the file. That of a small file is there within moments, unless
+/// the machine is very busy; that of a large one is read behind the opening.
+fn index_wait(file_bytes: u64) -> Duration {
+    Duration::from_millis(if file_bytes <= 64 << 20 { 1000 } else { 20 })
+}
 
 /// Settings of a [`Disk`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskOptions {
-    /// Largest length of the file in bytes; at least 32 MiB is taken. The entries in it take 40 to 70 % of that.
+    /// Largest length of the file in bytes; at least 64 MiB is taken. The entries in it take 40 to 70 % of that.
     pub max_bytes: u64,
-    /// Larger entries, sealed, stay in memory only.
+    /// Larger entries stay in memory only.
     pub max_entry_bytes: usize,
     /// How long a store may wait for others to be committed with: what a crash can lose.
     pub group: Duration,
+    /// How long after a failed write or opening the file is opened again; each time in a row doubles it, up to a
+    /// minute.
+    pub retry: Duration,
+    /// How often a file in use elsewhere is tried again.
+    pub lock_retry: Duration,
+    /// Encrypts what is written from now on. Worth something only if the secret is not kept beside the file.
+    #[cfg(feature = "encrypt")]
+    pub encrypt: bool,
 }
 
 impl Default for DiskOptions {
-    /// 1 GiB, 1 MiB, 200 ms.
+    /// 1 GiB, 1 MiB, 200 ms, 1 s, 30 s, not encrypted.
     fn default() -> Self {
-        Self { max_bytes: 1 << 30, max_entry_bytes: 1 << 20, group: Duration::from_millis(200) }
+        Self {
+            max_bytes: 1 << 30,
+            max_entry_bytes: 1 << 20,
+            group: Duration::from_millis(200),
+            retry: Duration::from_secs(1),
+            lock_retry: Duration::from_secs(30),
+            #[cfg(feature = "encrypt")]
+            encrypt: false,
+        }
     }
 }
 
 impl DiskOptions {
-    const LEAST_BYTES: u64 = 32 << 20;
-}
-
-/// What a [`Disk`] holds and has done since it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DiskStats {
-    /// False while the file cannot be used.
-    pub available: bool,
-    /// Entries in the file.
-    pub entries: u64,
-    /// Bytes they take in it.
-    pub live_bytes: u64,
-    /// Length of the file in bytes.
-    pub file_bytes: u64,
-    /// Entries that wait to be written.
-    pub pending: u64,
-    /// Entries written.
-    pub stored: u64,
-    /// Stores given up: too large, too many at once, or no file.
-    pub dropped: u64,
-    /// Entries served.
-    pub hits: u64,
-    /// Reads given up because they took too long.
-    pub late: u64,
-    /// Entries that were damaged or forged, and not served.
-    pub damaged: u64,
-    /// Entries that had to make room.
-    pub evicted: u64,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    stored: AtomicU64,
-    dropped: AtomicU64,
-    hits: AtomicU64,
-    late: AtomicU64,
-    damaged: AtomicU64,
-    evicted: AtomicU64,
-}
-
-fn count(counter: &AtomicU64, by: u64) {
-    counter.fetch_add(by, Ordering::Relaxed);
+    const LEAST_BYTES: u64 = 64 << 20;
 }
 
 /// A lock is never held over code that may panic, and what it guards is whole at any time.
@@ -133,42 +122,59 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn count(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}
+
 /// What callers, readers and the writer share.
 struct Shared {
     path: PathBuf,
     options: DiskOptions,
+    medium: Arc<dyn Medium>,
     mac_key: [u8; 32],
+    head_key: HeadKey,
     clock: Arc<dyn Clock>,
     /// `None` while the file cannot be used.
-    db: RwLock<Option<Arc<Database>>>,
-    /// Set by the writer alone; see `writer::State`.
+    engine: RwLock<Option<Arc<dyn Engine>>>,
+    /// Set by the writer alone; see [`DiskState`].
     state: AtomicU8,
-    epoch: AtomicU64,
+    epochs: Arc<Epochs>,
     index: Mutex<Index>,
+    hot: Hot,
+    /// The salts of scopes whose entries are encrypted.
+    salts: Mutex<HashMap<Tag, [u8; 32]>>,
     /// Stored, but not yet committed.
-    pending: Mutex<HashMap<CacheKey, Arc<Entry>>>,
+    pending: Mutex<HashMap<CacheKey, (Arc<Entry>, Stamp)>>,
     queued: AtomicU64,
     queued_bytes: AtomicU64,
+    /// Since when each reader thread is at its read; 0 if it is not.
+    reading: [AtomicU64; READERS],
+    started: Instant,
     counters: Counters,
     /// When the current minute of damage began, and how much there was in it.
     damage: Mutex<Option<(Instant, u32)>>,
 }
 
 impl Shared {
-    fn db(&self) -> Option<Arc<Database>> {
-        self.db.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn engine(&self) -> Option<Arc<dyn Engine>> {
+        self.engine.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Counts a damaged entry; true when it is one too many.
-    fn is_too_damaged(&self) -> bool {
-        count(&self.counters.damaged, 1);
-        let mut damage = lock(&self.damage);
-        let minute = damage.get_or_insert_with(|| (Instant::now(), 0));
-        if minute.0.elapsed() > Duration::from_secs(60) {
-            *minute = (Instant::now(), 0);
+    /// The keys of a scope.
+    fn keys(&self, tag: &Tag) -> Keys {
+        #[cfg(feature = "encrypt")]
+        if self.options.encrypt
+            && let Some(salt) = lock(&self.salts).get(tag)
+        {
+            return Keys::encrypting(&self.mac_key, tag, salt);
         }
-        minute.1 += 1;
-        minute.1 > DAMAGED_PER_MINUTE
+        Keys::new(&self.mac_key, tag)
+    }
+
+    /// Makes a key unknown at once, so that no older entry of it is served; its record goes with the next commit.
+    fn forget(&self, key: &CacheKey) {
+        lock(&self.pending).remove(key);
+        lock(&self.index).forget(&key.locator());
     }
 }
 
@@ -180,14 +186,9 @@ pub struct Disk {
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Read {
-    key: CacheKey,
-    seq: u64,
-    answer: oneshot::Sender<Option<Arc<Entry>>>,
-}
-
 impl Disk {
-    /// Opens the file at `path` or starts one, readable by its owner alone. Blocks until its index is read.
+    /// Opens the file at `path` or starts one, readable by its owner alone. The index of a large one (more than some
+    /// fifty thousand entries) is read after that; what is not read yet is a miss.
     ///
     /// Never fails. A file in use elsewhere, or one that cannot be opened, leaves a tier without effect that says so
     /// once and tries again. A damaged file is renamed to `<path>.quarantine-<ms>` and a new one is started, but only
@@ -201,120 +202,183 @@ impl Disk {
         mac_key: [u8; 32],
         clock: Arc<dyn Clock>,
     ) -> Self {
+        Self::start(Arc::new(FileMedium), path.as_ref(), options, mac_key, clock)
+    }
+
+    /// The same on other ground than the file system.
+    #[cfg(feature = "test-util")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn open_on(
+        medium: Arc<dyn Medium>,
+        path: impl AsRef<Path>,
+        options: DiskOptions,
+        mac_key: [u8; 32],
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self::start(medium, path.as_ref(), options, mac_key, clock)
+    }
+
+    /// The key of these bytes, for tests that must not depend on how keys are made.
+    #[cfg(feature = "test-util")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn key_of(bytes: [u8; 32]) -> CacheKey {
+        CacheKey::from_bytes(bytes)
+    }
+
+    fn start(
+        medium: Arc<dyn Medium>,
+        path: &Path,
+        options: DiskOptions,
+        mac_key: [u8; 32],
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let max_bytes = options.max_bytes.max(DiskOptions::LEAST_BYTES);
         let shared = Arc::new(Shared {
-            path: path.as_ref().to_owned(),
+            path: path.to_owned(),
             options: DiskOptions { max_bytes, ..options },
+            medium,
             mac_key,
+            head_key: HeadKey::new(&mac_key),
             clock,
-            db: RwLock::new(None),
-            state: AtomicU8::new(0),
-            epoch: AtomicU64::new(0),
+            engine: RwLock::new(None),
+            state: AtomicU8::new(DiskState::Reopening as u8),
+            epochs: Arc::default(),
             index: Mutex::default(),
+            hot: Hot::default(),
+            salts: Mutex::default(),
             pending: Mutex::default(),
             queued: AtomicU64::new(0),
             queued_bytes: AtomicU64::new(0),
+            reading: Default::default(),
+            started: Instant::now(),
             counters: Counters::default(),
             damage: Mutex::default(),
         });
         let (jobs, inbox) = mpsc::channel();
+        let (loaded, load) = mpsc::channel();
         let mut writer = Writer::new(Arc::clone(&shared), inbox);
         writer.open();
         let mut threads = Vec::new();
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run)
         };
-        let mut spawned = spawn("thrifty-disk-write", Box::new(move || writer.run())).map(|thread| {
-            threads.push(thread);
-        });
-        let (reads, asked) = mpsc::sync_channel(READ_QUEUE);
+        let run = Box::new(move || writer.run(&loaded));
+        let mut spawned = spawn("thrifty-disk-write", run).map(|thread| threads.push(thread));
+        let (reads, asked) = mpsc::sync_channel(reader::QUEUE);
         let asked = Arc::new(Mutex::new(asked));
-        for _ in 0..READERS {
+        for number in 0..READERS {
             let (shared, asked, jobs) = (Arc::clone(&shared), Arc::clone(&asked), jobs.clone());
-            let run = Box::new(move || serve(&shared, &asked, &jobs));
+            let run = Box::new(move || reader::serve(&shared, number, &asked, &jobs));
             spawned = spawned.and(spawn("thrifty-disk-read", run).map(|thread| threads.push(thread)));
         }
-        if let Err(error) = spawned {
-            tracing::warn!(%error, "no thread for the cache's disk tier; answers are kept in memory only");
-            *shared.db.write().unwrap_or_else(PoisonError::into_inner) = None;
-            writer::State::Off.set(&shared);
+        match spawned {
+            // An error means that there is nothing to read.
+            Ok(()) => {
+                let len = shared.medium.len(path).unwrap_or(0);
+                let _ = load.recv_timeout(index_wait(len));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no thread for the cache's disk tier; answers are kept in memory only");
+                *shared.engine.write().unwrap_or_else(PoisonError::into_inner) = None;
+                DiskState::Disabled.set(&shared);
+            }
         }
         Self { shared, jobs, reads: Some(reads), threads }
     }
 
-    /// The entry of `key` if it is there, whole and fresh. Needs a tokio runtime with time; a read that takes longer
-    /// than 20 ms is a miss, and a key that is not there never touches the disk.
+    /// The entry of `key` if it is there, whole, fresh and not purged. Needs a tokio runtime with time; a read that
+    /// takes longer than 20 ms is a miss, and a key that is not there never touches the disk.
     pub async fn get(&self, key: &CacheKey) -> Option<Arc<Entry>> {
-        let now_ms = self.shared.clock.now_ms();
-        let waiting = lock(&self.shared.pending).get(key).cloned();
-        let found = match waiting {
-            Some(entry) => entry.is_fresh(now_ms).then_some(entry),
-            None => {
-                let slot = {
-                    let mut index = lock(&self.shared.index);
-                    let slot = index.find(&key.locator())?;
-                    if slot.expires_ms <= now_ms {
-                        index.forget(&key.locator());
-                        return None;
-                    }
-                    slot
-                };
-                let (answer, found) = oneshot::channel();
-                self.reads.as_ref()?.try_send(Read { key: *key, seq: slot.seq, answer }).ok()?;
-                match tokio::time::timeout(READ_DEADLINE, found).await {
-                    Ok(found) => found.ok().flatten(),
-                    Err(_) => {
-                        count(&self.shared.counters.late, 1);
-                        None
-                    }
-                }
-            }
-        };
+        self.get_stamped(key).await.map(|(entry, _)| entry)
+    }
+
+    /// The same with the stamp it was put with.
+    pub async fn get_stamped(&self, key: &CacheKey) -> Option<(Arc<Entry>, Stamp)> {
+        let found = reader::get(&self.shared, self.reads.as_ref()?, &self.jobs, key).await;
         count(&self.shared.counters.hits, u64::from(found.is_some()));
         found
     }
 
-    /// Hands an entry to the writer. Never blocks; without room or a file it is dropped and counted.
+    /// The purges so far, for a scope: to be taken before a call is sent.
+    #[must_use]
+    pub fn stamp(&self, scope: [u8; 16]) -> Stamp {
+        self.shared.epochs.stamp(scope)
+    }
+
+    pub(in crate::cache) fn epochs(&self) -> Arc<Epochs> {
+        Arc::clone(&self.shared.epochs)
+    }
+
+    /// Hands an entry of no particular scope to the writer; see [`Disk::put_stamped`].
     pub fn put(&self, key: CacheKey, entry: Arc<Entry>) {
+        self.put_stamped(key, entry, self.stamp(Tag::default()));
+    }
+
+    /// Hands an entry to the writer. Never blocks; without room or a file it is dropped and counted, and an earlier
+    /// entry of the key is served no more.
+    pub fn put_stamped(&self, key: CacheKey, entry: Arc<Entry>, stamp: Stamp) {
         let shared = &self.shared;
         let bytes = u64::from(entry.weight());
         let fits = bytes <= shared.options.max_entry_bytes as u64
             && shared.queued.load(Ordering::Relaxed) < WRITE_QUEUE
             && shared.queued_bytes.load(Ordering::Relaxed) + bytes <= WRITE_QUEUE_BYTES;
-        if !fits || writer::State::of(shared) != writer::State::On {
+        if !fits || DiskState::of(shared) != DiskState::Healthy {
             count(&shared.counters.dropped, 1);
+            // What another process keeps in its file is as good as what is known here.
+            if DiskState::of(shared) != DiskState::NotOwner {
+                shared.forget(&key);
+            }
             return;
         }
         count(&shared.queued, 1);
         count(&shared.queued_bytes, bytes);
         // Pending before queued, so that the writer finds it there.
-        lock(&shared.pending).insert(key, Arc::clone(&entry));
+        lock(&shared.pending).insert(key, (Arc::clone(&entry), stamp));
         if let Err(mpsc::SendError(Job::Put(key, entry))) = self.jobs.send(Job::Put(key, entry)) {
-            writer::settle(shared, &key, &entry);
-            count(&shared.counters.dropped, 1);
+            writer::give_up(shared, &key, &entry);
         }
     }
 
     /// Removes an entry and blocks until that is durable.
     pub fn remove(&self, key: &CacheKey) {
-        self.forget(key);
+        self.shared.forget(key);
         self.wait(|done| Job::Remove(key.locator(), done));
     }
 
     /// The same without blocking the thread.
     pub async fn remove_async(&self, key: &CacheKey) {
-        self.forget(key);
+        self.shared.forget(key);
         self.until(|done| Job::Remove(key.locator(), done)).await;
     }
 
-    /// Removes all entries and blocks until that is durable.
+    /// Purges a scope and blocks until that is durable: what was stamped before is served no more.
+    pub fn purge(&self, scope: [u8; 16]) {
+        match self.shared.epochs.bump(scope) {
+            true => self.clear(),
+            false => self.wait(|done| Job::Purge(scope, done)),
+        }
+    }
+
+    /// The same without blocking the thread.
+    pub async fn purge_async(&self, scope: [u8; 16]) {
+        match self.shared.epochs.bump(scope) {
+            true => self.clear_async().await,
+            false => self.until(|done| Job::Purge(scope, done)).await,
+        }
+    }
+
+    /// Purges everything and blocks until that is durable.
     pub fn clear(&self) {
+        self.shared.epochs.bump_all();
         lock(&self.shared.pending).clear();
         self.wait(Job::Clear);
     }
 
     /// The same without blocking the thread.
     pub async fn clear_async(&self) {
+        self.shared.epochs.bump_all();
         lock(&self.shared.pending).clear();
         self.until(Job::Clear).await;
     }
@@ -332,32 +396,7 @@ impl Disk {
     /// What it holds and has done.
     #[must_use]
     pub fn stats(&self) -> DiskStats {
-        let shared = &self.shared;
-        let (entries, live_bytes) = {
-            let index = lock(&shared.index);
-            (index.len() as u64, index.allocated())
-        };
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let available = writer::State::of(shared) == writer::State::On;
-        let len = std::fs::metadata(&shared.path).map_or(0, |about| about.len());
-        DiskStats {
-            available,
-            entries,
-            live_bytes,
-            file_bytes: if available { len } else { 0 },
-            pending: lock(&shared.pending).len() as u64,
-            stored: read(&shared.counters.stored),
-            dropped: read(&shared.counters.dropped),
-            hits: read(&shared.counters.hits),
-            late: read(&shared.counters.late),
-            damaged: read(&shared.counters.damaged),
-            evicted: read(&shared.counters.evicted),
-        }
-    }
-
-    fn forget(&self, key: &CacheKey) {
-        lock(&self.shared.pending).remove(key);
-        lock(&self.shared.index).forget(&key.locator());
+        stats::of(&self.shared)
     }
 
     /// Waits without blocking the thread. Dropping the future does not take the job back.
@@ -396,45 +435,6 @@ impl Drop for Disk {
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Disk").field("path", &self.shared.path).field("stats", &self.stats()).finish()
-    }
-}
-
-/// A reader thread.
-fn serve(shared: &Shared, asked: &Mutex<Receiver<Read>>, jobs: &Sender<Job>) {
-    loop {
-        let next = lock(asked).recv();
-        let Ok(Read { key, seq, answer }) = next else { return };
-        // Nobody waits any more.
-        if answer.is_closed() {
-            continue;
-        }
-        let _ = answer.send(read(shared, &key, seq, jobs));
-    }
-}
-
-fn read(shared: &Shared, key: &CacheKey, seq: u64, jobs: &Sender<Job>) -> Option<Arc<Entry>> {
-    let db = shared.db()?;
-    let found = match file::read(&db, seq) {
-        Ok(None) => return None,
-        Ok(Some(sealed)) => Entry::decode(&sealed, key, &shared.mac_key),
-        Err(file::Fault::Damaged(_)) => Err("read"),
-        Err(_) => return None,
-    };
-    drop(db);
-    let locator: Locator = key.locator();
-    match found {
-        Ok((entry, epoch)) => {
-            let good = epoch == shared.epoch.load(Ordering::Acquire) && entry.is_fresh(shared.clock.now_ms());
-            good.then(|| Arc::new(entry))
-        }
-        Err(reason) => {
-            lock(&shared.index).forget_at(&locator, seq);
-            tracing::debug!(reason, "a stored answer cannot be used and is dropped");
-            if shared.is_too_damaged() {
-                let _ = jobs.send(Job::Distrust);
-            }
-            None
-        }
     }
 }
 

@@ -9,8 +9,14 @@ fn key(n: u32) -> CacheKey {
 }
 
 fn entry(n: u32, len: usize) -> Arc<Entry> {
-    let body: Vec<u8> = n.to_le_bytes().into_iter().cycle().take(len).collect();
-    Arc::new(Entry::new(http::StatusCode::OK, body, NOW, Duration::from_secs(3600)))
+    Arc::new(Entry::new(http::StatusCode::OK, noise(n, len), NOW, Duration::from_secs(3600)))
+}
+
+/// Bytes that do not compress.
+fn noise(n: u32, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&n.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
 }
 
 fn open_with(path: &Path, options: DiskOptions, mac_key: [u8; 32], clock: &ManualClock) -> Disk {
@@ -215,9 +221,23 @@ async fn a_file_in_use_leaves_a_tier_without_effect() {
     second.put(key(2), entry(2, 100));
     second.remove(&key(1));
     second.flush();
-    assert_eq!(second.stats().dropped, 1);
-    drop(second);
+    assert_eq!((second.stats().dropped, second.stats().state), (1, DiskState::NotOwner));
     assert!(get(&owner, 1).await.is_some(), "the owner is not disturbed");
+    let options = DiskOptions { lock_retry: Duration::from_millis(20), ..DiskOptions::default() };
+    let third = open_with(&path, options, MAC, &ManualClock::at_ms(NOW));
+    third.clear();
+    assert!(!third.stats().available);
+    drop(second);
+    drop(owner);
+    for _ in 0..500 {
+        if third.stats().available {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(third.stats().state, DiskState::Healthy, "it takes over");
+    third.flush();
+    assert!(get(&third, 1).await.is_none(), "a purge made before that is made up for");
     assert_eq!(quarantined(dir.path()), 0);
 }
 
@@ -256,10 +276,10 @@ async fn damaged_bytes_are_a_miss_and_many_of_them_put_the_file_aside() {
     // One bit in the body of each entry, which the engine does not notice.
     let mut bytes = std::fs::read(&path).unwrap();
     for n in 0..12u32 {
-        let body: Vec<u8> = n.to_le_bytes().into_iter().cycle().take(4800).collect();
+        let body = &noise(n, 5000)[..64];
         let mut at = 0;
         while let Some(found) = bytes[at..].windows(body.len()).position(|window| window == body) {
-            bytes[at + found + 1000] ^= 1;
+            bytes[at + found + 10] ^= 1;
             at += found + body.len();
         }
     }
@@ -298,6 +318,153 @@ async fn the_file_stays_within_its_bound_and_the_newest_stay_in_it() {
     assert!(stats.live_bytes > max_bytes / 4, "{stats:?}");
     assert!(get(&disk, 1499).await.is_some());
     assert!(get(&disk, 0).await.is_none());
+}
+
+#[tokio::test]
+async fn what_was_read_gets_a_second_chance_and_what_was_not_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = DiskOptions { max_bytes: DiskOptions::LEAST_BYTES, ..DiskOptions::default() };
+    let disk = open_with(&dir.path().join("c.redb"), options, MAC, &ManualClock::at_ms(NOW));
+    (0..100).for_each(|n| disk.put(key(n), entry(n, 4000)));
+    disk.flush();
+    for n in 0..20_000u32 {
+        if n % 250 == 0 {
+            for wanted in 0..10 {
+                assert!(get(&disk, wanted).await.is_some(), "{wanted} is in demand, at {n}");
+            }
+            disk.flush();
+        }
+        disk.put(key(1000 + n), entry(1000 + n, 4000));
+    }
+    disk.flush();
+    let stats = disk.stats();
+    assert!(stats.kept >= 10 && stats.evicted > 5000, "{stats:?}");
+    assert!(get(&disk, 50).await.is_none(), "nobody asked for this one");
+}
+
+#[tokio::test]
+async fn a_purged_scope_is_gone_for_good_and_others_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.redb");
+    let disk = open(&path);
+    let (mine, other) = (disk.stamp([1; 16]), disk.stamp([2; 16]));
+    for n in 0..10 {
+        disk.put_stamped(key(n), entry(n, 100), if n < 5 { mine } else { other });
+    }
+    disk.flush();
+    disk.purge([1; 16]);
+    // Late, from a call sent before the purge.
+    disk.put_stamped(key(20), entry(20, 100), mine);
+    // As after a kill right after the return.
+    let copy = dir.path().join("copy.redb");
+    std::fs::copy(&path, &copy).unwrap();
+    let killed = open(&copy);
+    for disk in [&killed, &disk] {
+        for n in 0..10 {
+            assert_eq!(get(disk, n).await.is_some(), n >= 5, "{n}");
+        }
+        assert!(get(disk, 20).await.is_none());
+    }
+    disk.put_stamped(key(1), entry(1, 100), disk.stamp([1; 16]));
+    drop(disk);
+    let disk = open(&path);
+    assert!(get(&disk, 1).await.is_some(), "it goes on after a purge");
+    assert_eq!(disk.stats().entries, 6);
+}
+
+#[tokio::test]
+async fn a_store_that_is_refused_leaves_no_older_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.redb");
+    let disk = open(&path);
+    disk.put(key(1), entry(1, 100));
+    disk.flush();
+    disk.put(key(1), entry(1, 2 << 20));
+    assert!(get(&disk, 1).await.is_none(), "the newer one is too large, the older one is old");
+    disk.flush();
+    drop(disk);
+    assert_eq!(open(&path).stats().entries, 0, "nor after a restart");
+}
+
+#[tokio::test]
+async fn a_removed_entry_does_not_come_back_from_an_older_block() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.redb");
+    let disk = open(&path);
+    for len in [10, 20] {
+        disk.put(key(1), entry(1, len));
+        disk.put(key(len as u32), entry(2, 10));
+        disk.flush();
+    }
+    disk.remove(&key(1));
+    drop(disk);
+    let disk = open(&path);
+    assert!(get(&disk, 1).await.is_none());
+    assert!(get(&disk, 10).await.is_some() && get(&disk, 20).await.is_some(), "its neighbours stay");
+}
+
+#[test]
+fn a_file_at_rest_is_verified_and_compacted_and_one_in_use_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.redb");
+    let disk = open(&path);
+    (0..500).for_each(|n| disk.put(key(n), entry(n, 3000)));
+    disk.flush();
+    for refused in [Disk::verify(&path, MAC).map(drop), Disk::compact(&path, MAC).map(drop)] {
+        assert!(refused.unwrap_err().to_string().contains("is in use"));
+    }
+    (100..500).for_each(|n| disk.remove(&key(n)));
+    drop(disk);
+    let checked = Disk::verify(&path, MAC).unwrap();
+    assert!(checked.is_good() && checked.entries == 100, "{checked:?}");
+    assert!(Disk::verify(&path, [8; 32]).is_err(), "not with another secret");
+    let compacted = Disk::compact(&path, MAC).unwrap();
+    assert!(compacted.after < compacted.before, "{compacted:?}");
+    assert_eq!(open(&path).stats().entries, 100);
+    assert!(Disk::verify(dir.path().join("none"), MAC).is_err());
+    assert!(!dir.path().join("none").exists(), "looking makes no file");
+}
+
+#[cfg(feature = "encrypt")]
+#[tokio::test]
+async fn an_encrypted_file_shows_no_answer_and_a_purge_shreds_its_scope() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.redb");
+    let options = DiskOptions { encrypt: true, ..DiskOptions::default() };
+    let reopen = || open_with(&path, options.clone(), MAC, &ManualClock::at_ms(NOW));
+    let disk = reopen();
+    let text = |n: u32| format!("canary answer {n} ").repeat(40);
+    for n in 0..4 {
+        let entry = Entry::new(http::StatusCode::OK, text(n), NOW, Duration::from_secs(3600));
+        disk.put_stamped(key(n), Arc::new(entry), disk.stamp([n as u8 / 2; 16]));
+    }
+    drop(disk);
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(!bytes.windows(6).any(|window| window == b"canary"));
+    let disk = reopen();
+    for n in 0..4 {
+        assert_eq!(get(&disk, n).await.unwrap().body, text(n), "{n}");
+    }
+    disk.purge([0; 16]);
+    drop(disk);
+    let disk = reopen();
+    for n in 0..4 {
+        assert_eq!(get(&disk, n).await.is_some(), n >= 2, "{n}");
+    }
+    assert_eq!(disk.stats().damaged, 0);
+    drop(disk);
+    assert!(get(&open(&path), 3).await.is_none(), "not without encryption");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_others_may_write_in_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(!open(&dir.path().join("c.redb")).stats().available);
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(open(&dir.path().join("c.redb")).stats().available);
 }
 
 #[test]

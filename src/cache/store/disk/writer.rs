@@ -1,82 +1,67 @@
-//! The one thread that writes: groups, eviction, and what to do when the file cannot be used.
+//! The one thread that writes: groups, eviction, removals, purges.
 
-use std::collections::HashSet;
-use std::fs;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
-use redb::Database;
-
-use super::file::{self, Change, Fault, Put};
-use super::index::{self, Index, Locator};
-use super::{Shared, count, lock};
+use super::block::{Block, Packer, Record};
+use super::engine::{Change, Engine, Fault, Head};
+use super::index::{self, Locator};
+use super::{DiskState, Shared, count, lock};
 use crate::cache::entry::Entry;
+use crate::cache::envelope;
 use crate::cache::key::CacheKey;
+use crate::cache::store::epochs::{Stamp, Tag};
 
 /// Told when something is durable, or given up.
 pub(super) type Done = Box<dyn FnOnce() + Send>;
 
 pub(super) enum Job {
     Put(CacheKey, Arc<Entry>),
+    /// The key is forgotten already.
     Remove(Locator, Done),
+    Purge(Tag, Done),
     Clear(Done),
     Flush(Done),
-    /// Too much in the file is damaged.
-    Distrust,
+    /// Something in the file is damaged; with `distrust`, too much.
+    Suspect {
+        distrust: bool,
+    },
     Close,
 }
 
-/// Whether the file can be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// Not yet opened, or to be tried again.
-    Waiting,
-    On,
-    /// Given up until the next start.
-    Off,
-}
-
-impl State {
-    pub(super) fn of(shared: &Shared) -> Self {
-        match shared.state.load(Ordering::Acquire) {
-            0 => Self::Waiting,
-            1 => Self::On,
-            _ => Self::Off,
-        }
-    }
-
-    pub(super) fn set(self, shared: &Shared) {
-        shared.state.store(self as u8, Ordering::Release);
-    }
-}
-
-/// Entries of one commit, at most.
+/// Entries of one commit, at most; and callers that wait for one.
 const GROUP: usize = 256;
 const GROUP_BYTES: u64 = 4 << 20;
 
-/// How long until somebody else's lock is tried again.
-const BUSY_RETRY: Duration = Duration::from_secs(30);
-
-/// Failed openings in a row before the tier is given up.
-const ATTEMPTS: u32 = 3;
+/// Records that one commit takes out, at most.
+const MOST_DEAD: usize = 8192;
 
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     jobs: Receiver<Job>,
-    batch: Vec<(CacheKey, Arc<Entry>)>,
+    /// Entries to be committed next.
+    pub(super) batch: Vec<(CacheKey, Arc<Entry>)>,
     batch_bytes: u64,
+    /// Who waits for that commit.
+    waiting: Vec<Done>,
     /// When the batch must be committed.
-    due: Option<Instant>,
-    /// When the file is tried again.
-    retry: Option<Instant>,
-    failures: u32,
-    next_seq: u64,
-    /// Removals that could not be made durable; they are made before the file is used again.
-    owed: HashSet<Locator>,
-    owes_clear: bool,
-    said: bool,
+    pub(super) due: Option<Instant>,
+    /// When the file is tried again, and how often that was in vain.
+    pub(super) retry: Option<Instant>,
+    pub(super) attempts: u32,
+    pub(super) failed_opens: u32,
+    pub(super) next_seq: u64,
+    /// What the head of the file says.
+    pub(super) clean: bool,
+    pub(super) suspect: bool,
+    head_is_due: bool,
+    /// Purges that could not be made durable; they are made before the file is used again.
+    pub(super) owed: HashSet<Tag>,
+    pub(super) owes_clear: bool,
+    pub(super) said: bool,
 }
 
 impl Writer {
@@ -86,75 +71,113 @@ impl Writer {
             jobs,
             batch: Vec::new(),
             batch_bytes: 0,
+            waiting: Vec::new(),
             due: None,
             retry: None,
-            failures: 0,
+            attempts: 0,
+            failed_opens: 0,
             next_seq: 0,
+            clean: false,
+            suspect: false,
+            head_is_due: false,
             owed: HashSet::new(),
             owes_clear: false,
             said: false,
         }
     }
 
-    pub(super) fn run(mut self) {
-        loop {
-            match self.next() {
-                Ok(Job::Put(key, entry)) => self.take(key, entry),
-                Ok(Job::Remove(key, done)) => {
-                    self.commit();
-                    self.remove(key);
+    pub(super) fn run(mut self, loaded: &Sender<()>) {
+        if let Err(fault) = self.load() {
+            self.not_opened(&fault);
+        }
+        let _ = loaded.send(());
+        while let Some(job) = self.next() {
+            match job {
+                None => self.tick(),
+                Some(Job::Put(key, entry)) => self.take(key, entry),
+                Some(Job::Remove(key, done)) => {
+                    // Again: a commit under way meanwhile may have brought it.
+                    lock(&self.shared.index).forget(&key);
+                    self.waiting.push(done);
+                }
+                Some(Job::Flush(done)) => self.waiting.push(done),
+                Some(Job::Purge(tag, done)) => {
+                    self.purge(tag);
                     done();
                 }
-                Ok(Job::Clear(done)) => {
+                Some(Job::Clear(done)) => {
                     self.clear();
                     done();
                 }
-                Ok(Job::Flush(done)) => {
-                    self.commit();
-                    done();
-                }
-                Ok(Job::Distrust) if State::of(&self.shared) == State::On => {
-                    self.close();
-                    self.put_aside("too many of its entries are damaged");
-                }
-                Ok(Job::Distrust) => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    let now = Instant::now();
-                    if self.due.is_some_and(|due| due <= now) {
-                        self.commit();
-                    }
-                    if self.retry.is_some_and(|retry| retry <= now) {
-                        self.open();
+                Some(Job::Suspect { distrust }) => {
+                    self.head_is_due |= !self.suspect;
+                    self.suspect = true;
+                    self.due.get_or_insert_with(|| Instant::now() + self.shared.options.group);
+                    if distrust && DiskState::of(&self.shared) == DiskState::Healthy {
+                        self.close();
+                        self.put_aside("too many of its entries are damaged");
                     }
                 }
-                Ok(Job::Close) | Err(RecvTimeoutError::Disconnected) => {
-                    self.commit();
-                    self.close();
-                    State::Off.set(&self.shared);
-                    // Who came too late must not wait for ever.
-                    while let Ok(job) = self.jobs.try_recv() {
-                        match job {
-                            Job::Put(key, entry) => self.drop_put(&key, &entry),
-                            Job::Remove(_, done) | Job::Clear(done) | Job::Flush(done) => done(),
-                            Job::Distrust | Job::Close => {}
-                        }
-                    }
-                    return;
-                }
+                Some(Job::Close) => break,
+            }
+            if self.waiting.len() >= GROUP {
+                self.commit();
+            }
+        }
+        self.finish();
+    }
+
+    /// The next job; `Some(None)` when it is time for something else, `None` when there will be no more.
+    fn next(&mut self) -> Option<Option<Job>> {
+        if !self.waiting.is_empty() {
+            match self.jobs.try_recv() {
+                Ok(job) => return Some(Some(job)),
+                Err(TryRecvError::Disconnected) => return None,
+                // Nobody else comes along.
+                Err(TryRecvError::Empty) => self.commit(),
+            }
+        }
+        let until = match (self.due, self.retry) {
+            (Some(due), Some(retry)) => due.min(retry),
+            (Some(at), None) | (None, Some(at)) => at,
+            (None, None) => return self.jobs.recv().ok().map(Some),
+        };
+        match self.jobs.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(job) => Some(Some(job)),
+            Err(RecvTimeoutError::Timeout) => Some(None),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if self.due.is_some_and(|due| due <= now) {
+            self.commit();
+        }
+        if self.retry.is_some_and(|retry| retry <= now) {
+            self.reopen();
+        }
+    }
+
+    fn finish(mut self) {
+        self.commit();
+        self.retire();
+        self.drop_batch();
+        DiskState::Disabled.set(&self.shared);
+        // Who came too late must not wait for ever.
+        while let Ok(job) = self.jobs.try_recv() {
+            match job {
+                Job::Put(key, entry) => give_up(&self.shared, &key, &entry),
+                Job::Remove(_, done) | Job::Purge(_, done) | Job::Clear(done) | Job::Flush(done) => done(),
+                Job::Suspect { .. } | Job::Close => {}
             }
         }
     }
 
-    fn next(&self) -> Result<Job, RecvTimeoutError> {
-        let until = match (self.due, self.retry) {
-            (Some(due), Some(retry)) => due.min(retry),
-            (Some(at), None) | (None, Some(at)) => at,
-            (None, None) => return self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        self.jobs.recv_timeout(until.saturating_duration_since(Instant::now()))
-    }
-
     fn take(&mut self, key: CacheKey, entry: Arc<Entry>) {
+        if DiskState::of(&self.shared) != DiskState::Healthy {
+            return give_up(&self.shared, &key, &entry);
+        }
         self.batch_bytes += u64::from(entry.weight());
         self.batch.push((key, entry));
         self.due.get_or_insert_with(|| Instant::now() + self.shared.options.group);
@@ -164,237 +187,381 @@ impl Writer {
         }
     }
 
-    /// Commits the batch: afterwards each of its entries is in the index, or given up.
-    fn commit(&mut self) {
+    /// Commits what waits: afterwards it is durable, given up, or kept for when the file can be used again.
+    pub(super) fn commit(&mut self) {
         self.due = None;
-        self.batch_bytes = 0;
-        let batch = std::mem::take(&mut self.batch);
-        if batch.is_empty() {
-            return;
+        let waiting = std::mem::take(&mut self.waiting);
+        // A second time if the first one ended in a file opened anew: whoever waits, waits for it to be durable.
+        for _ in 0..2 {
+            if DiskState::of(&self.shared) == DiskState::Healthy
+                && let Some(engine) = self.shared.engine()
+                && self.write_group(engine)
+            {
+                break;
+            }
         }
-        let Some(db) = self.shared.db() else {
-            batch.iter().for_each(|(key, entry)| self.drop_put(key, entry));
-            return;
+        waiting.into_iter().for_each(|done| done());
+    }
+
+    /// True if it is done.
+    fn write_group(&mut self, engine: Arc<dyn Engine>) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        let dead = {
+            let mut index = lock(&shared.index);
+            index.begin_commit();
+            index.take_dead(MOST_DEAD)
         };
-        let puts = self.seal(&batch);
-        let more: u64 = puts.iter().map(|put| index::allocated(put.sealed.len())).sum();
-        let len = fs::metadata(&self.shared.path).map_or(0, |about| about.len());
-        let bound = index::bound(len, self.shared.options.max_bytes);
-        let (deletes, evicted) = lock(&self.shared.index).make_room(more, bound);
-        let committed = file::apply(&db, &Change { deletes: &deletes, puts: &puts, ..Change::default() });
-        drop(db);
-        match committed {
+        let done = self.write(&*engine, &batch, &dead);
+        drop(engine);
+        let mut index = lock(&shared.index);
+        match done {
             Ok(()) => {
-                let mut index = lock(&self.shared.index);
-                for put in &puts {
-                    index.insert(put.seq, put.key, put.expires_ms, put.sealed.len());
-                }
+                index.end_commit();
+                let (has_dead, overflown) = (index.has_dead(), index.is_overflown());
                 drop(index);
-                count(&self.shared.counters.stored, puts.len() as u64);
-                count(&self.shared.counters.evicted, evicted);
                 // Only now: a reader looks there first, and then in the index.
-                batch.iter().for_each(|(key, entry)| settle(&self.shared, key, entry));
+                for (key, entry) in &batch {
+                    settle(&shared, key, entry);
+                }
+                self.attempts = 0;
+                if has_dead {
+                    self.due.get_or_insert_with(|| Instant::now() + shared.options.group);
+                }
+                if overflown {
+                    self.wipe();
+                }
             }
             Err(fault) => {
-                batch.iter().for_each(|(key, entry)| self.drop_put(key, entry));
+                index.give_back(dead);
+                drop(index);
+                // Whether it is in the file is not known. It stays pending, and is written again later; what is
+                // forgotten until then must not be found when the file is read anew, so the commit is not ended.
+                self.batch = batch;
+                self.fail(fault);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn write(
+        &mut self,
+        engine: &dyn Engine,
+        batch: &[(CacheKey, Arc<Entry>)],
+        dead: &[(u64, Locator)],
+    ) -> Result<(), Fault> {
+        let shared = Arc::clone(&self.shared);
+        let mut prune: BTreeMap<u64, Vec<Locator>> = BTreeMap::new();
+        dead.iter().for_each(|(seq, key)| prune.entry(*seq).or_default().push(*key));
+        let wanted = wanted(&shared, batch);
+        let salts = self.salts(&wanted);
+        let mut packer = Packer::new(self.next_seq);
+        let mut keys = HashSet::new();
+        for (key, entry, stamp) in &wanted {
+            let locator = key.locator();
+            if !keys.insert(locator) {
+                continue;
+            }
+            let sealed = envelope::seal(entry, key, stamp, &shared.keys(&stamp.scope));
+            packer.push(record(key, entry, stamp), &sealed);
+            if let Some(earlier) = lock(&shared.index).find(&locator) {
+                prune.entry(earlier.seq).or_default().push(locator);
+            }
+        }
+        let room = self.make_room(engine, &mut packer, &keys)?;
+        let (blocks, next_seq) = packer.finish();
+        let head = (self.head_is_due || self.clean).then(|| self.head(false));
+        if blocks.is_empty() && prune.is_empty() && room.evict.is_empty() && head.is_none() {
+            return Ok(());
+        }
+        let change = Change {
+            head: head.as_ref(),
+            salts: &salts,
+            evict: &room.evict,
+            prune,
+            add: &blocks,
+            ..Change::default()
+        };
+        let emptied = engine.apply(&change, &shared.head_key)?;
+        (self.clean, self.head_is_due) = (false, false);
+        self.next_seq = next_seq;
+        let mut evicted = 0;
+        {
+            let mut index = lock(&shared.index);
+            for (seq, records) in room.evict.iter().zip(&room.records) {
+                evicted += index.evicted(*seq, records);
+            }
+            emptied.into_iter().for_each(|seq| index.emptied(seq));
+            for block in &blocks {
+                index.add(block, |tag| shared.keys(tag));
+            }
+        }
+        for Block { seq, bytes, .. } in blocks {
+            shared.hot.keep(seq, bytes, true);
+        }
+        count(&shared.counters.stored, keys.len() as u64);
+        count(&shared.counters.evicted, evicted.saturating_sub(room.kept));
+        count(&shared.counters.kept, room.kept);
+        count(&shared.counters.commits, 1);
+        Ok(())
+    }
+
+    /// The oldest blocks have to go. What was in demand there is written again, as far as a quarter of what is new.
+    fn make_room(
+        &self,
+        engine: &dyn Engine,
+        packer: &mut Packer,
+        fresh: &HashSet<Locator>,
+    ) -> Result<Room, Fault> {
+        let shared = &self.shared;
+        let more = packer.allocated();
+        let len = shared.medium.len(&shared.path)?;
+        let bound = index::bound(len, shared.options.max_bytes);
+        let mut room = Room::default();
+        if more == 0 {
+            return Ok(room);
+        }
+        room.evict = lock(&shared.index).to_evict(more + more / 4 + 16_384, bound);
+        let mut budget = packer.bytes() / 4;
+        let now_ms = shared.clock.now_ms();
+        for seq in &room.evict {
+            let records = engine.records(*seq)?;
+            let wanted: Vec<&Record> = {
+                let index = lock(&shared.index);
+                records
+                    .iter()
+                    .filter(|record| index.is_wanted(*seq, record, now_ms))
+                    .filter(|record| !fresh.contains(&record.locator()))
+                    .collect()
+            };
+            if !wanted.is_empty() && budget > 0 {
+                let block = engine.block(*seq)?.unwrap_or_default();
+                for record in wanted {
+                    let sealed = super::block::part(&block, record.off, record.len);
+                    if let Some(sealed) = sealed.filter(|sealed| sealed.len() <= budget) {
+                        budget -= sealed.len();
+                        packer.push(*record, sealed);
+                        room.kept += 1;
+                    }
+                }
+            }
+            room.records.push(records);
+        }
+        Ok(room)
+    }
+
+    /// New salts for scopes that have none, when entries are encrypted.
+    #[cfg(feature = "encrypt")]
+    fn salts(&self, wanted: &[(CacheKey, Arc<Entry>, Stamp)]) -> Vec<(Tag, [u8; 32])> {
+        let shared = &self.shared;
+        if !shared.options.encrypt {
+            return Vec::new();
+        }
+        let mut new = Vec::new();
+        for (_, _, Stamp { scope, .. }) in wanted {
+            let mut salt = [0; 32];
+            if !lock(&shared.salts).contains_key(scope) && getrandom::fill(&mut salt).is_ok() {
+                lock(&shared.salts).insert(*scope, salt);
+                lock(&shared.index).scopes.forget(scope);
+                new.push((*scope, salt));
+            }
+        }
+        new
+    }
+
+    #[cfg(not(feature = "encrypt"))]
+    #[expect(clippy::unused_self, reason = "the other one needs it")]
+    fn salts(&self, _: &[(CacheKey, Arc<Entry>, Stamp)]) -> Vec<(Tag, [u8; 32])> {
+        Vec::new()
+    }
+
+    pub(super) fn head(&self, clean: bool) -> Head {
+        let (global, scopes) = self.shared.epochs.snapshot();
+        Head { global, scopes, clean, suspect: self.suspect, next_seq: self.next_seq }
+    }
+
+    fn purge(&mut self, tag: Tag) {
+        let shared = Arc::clone(&self.shared);
+        lock(&shared.salts).remove(&tag);
+        let done = shared.engine().filter(|_| DiskState::of(&shared) == DiskState::Healthy).map(|engine| {
+            let head = self.head(false);
+            engine.apply(&Change { head: Some(&head), shred: &[tag], ..Change::default() }, &shared.head_key)
+        });
+        match done {
+            Some(Ok(_)) => {
+                self.clean = false;
+                // The rest is not urgent: what is still there is of an older epoch.
+                lock(&shared.index).forget_scope(&tag);
+                self.due.get_or_insert_with(|| Instant::now() + shared.options.group);
+            }
+            Some(Err(fault)) => {
+                self.owed.insert(tag);
                 self.fail(fault);
             }
-        }
-    }
-
-    /// Seals what is still wanted of the batch: an entry that is pending no longer was removed or superseded.
-    fn seal(&mut self, batch: &[(CacheKey, Arc<Entry>)]) -> Vec<Put> {
-        let shared = &self.shared;
-        let epoch = shared.epoch.load(Ordering::Acquire);
-        let mut puts = Vec::with_capacity(batch.len());
-        for (key, entry) in batch {
-            let wanted = lock(&shared.pending).get(key).is_some_and(|last| Arc::ptr_eq(last, entry));
-            if wanted {
-                let sealed = entry.encode(key, epoch, &shared.mac_key);
-                let (seq, key) = (self.next_seq, key.locator());
-                puts.push(Put { seq, key, expires_ms: entry.expires_ms(), sealed });
-                self.next_seq += 1;
+            None => {
+                self.owed.insert(tag);
             }
         }
-        puts
-    }
-
-    fn remove(&mut self, key: Locator) {
-        let Some(db) = self.shared.db() else {
-            self.owed.insert(key);
-            return;
-        };
-        let deletes = {
-            let mut index = lock(&self.shared.index);
-            index.forget(&key);
-            index.make_room(0, u64::MAX).0
-        };
-        if deletes.is_empty() {
-            return;
-        }
-        let done = file::apply(&db, &Change { deletes: &deletes, ..Change::default() });
-        drop(db);
-        if let Err(fault) = done {
-            self.owed.insert(key);
-            self.fail(fault);
+        if !self.owed.is_empty() {
+            self.delete_file();
         }
     }
 
     fn clear(&mut self) {
-        lock(&self.shared.index).clear();
-        let epoch = self.shared.epoch.fetch_add(1, Ordering::AcqRel) + 1;
-        let Some(db) = self.shared.db() else {
+        self.drop_batch();
+        if DiskState::of(&self.shared) != DiskState::Healthy {
             self.owes_clear = true;
-            return;
-        };
-        let head = Some((check(&self.shared.mac_key), epoch));
-        let done = file::apply(&db, &Change { wipe: true, head, ..Change::default() });
-        drop(db);
-        if let Err(fault) = done {
+        } else if let Err(fault) = self.wipe_file() {
+            self.owes_clear = true;
+            self.fail(fault);
+        }
+        // What cannot be emptied is deleted, if it is ours: it must not be found by the next start. On a full disk
+        // that makes room, too.
+        if self.owes_clear {
+            self.delete_file();
+        }
+    }
+
+    /// Forgets what is in the file, though nobody purged it.
+    fn wipe(&mut self) {
+        if let Err(fault) = self.wipe_file() {
             self.owes_clear = true;
             self.fail(fault);
         }
     }
 
-    fn drop_put(&self, key: &CacheKey, entry: &Arc<Entry>) {
-        settle(&self.shared, key, entry);
-        count(&self.shared.counters.dropped, 1);
-    }
-
-    /// Opens the file, after a damaged one is out of the way.
-    pub(super) fn open(&mut self) {
-        self.retry = None;
-        match self.try_open() {
-            Ok(()) => {}
-            Err(Fault::Damaged(why)) => self.put_aside(&why),
-            Err(fault) => self.wait(&fault),
-        }
-    }
-
-    fn put_aside(&mut self, why: &str) {
-        let now_ms = self.shared.clock.now_ms();
+    fn wipe_file(&mut self) -> Result<(), Fault> {
         let shared = Arc::clone(&self.shared);
-        let path = shared.path.display();
-        match file::quarantine(&self.shared.path, now_ms) {
-            Ok(to) => {
-                tracing::warn!(%path, to = %to.display(), why, "the cache file is damaged; a new one is started");
-            }
-            Err(error) => {
-                tracing::warn!(%path, %error, why, "the cache file is damaged and cannot be moved");
-                return self.give_up();
-            }
-        }
-        match self.try_open() {
-            Ok(()) => {}
-            Err(Fault::Damaged(why)) => {
-                tracing::warn!(%path, why, "no cache file can be started; answers are kept in memory only");
-                self.give_up();
-            }
-            Err(fault) => self.wait(&fault),
-        }
-    }
-
-    fn try_open(&mut self) -> Result<(), Fault> {
-        let shared = &self.shared;
-        let opened = file::open(&shared.path, shared.options.max_bytes, &check(&shared.mac_key))?;
-        if opened.other_secret {
-            tracing::info!(path = %shared.path.display(), "the cache file is of another secret; it starts empty");
-        }
-        self.next_seq = opened.rows.last().map_or(0, |(seq, ..)| seq + 1);
-        let mut index = Index::of(opened.rows);
-        let mut epoch = opened.epoch;
-        if self.owes_clear {
-            epoch = epoch.max(shared.epoch.load(Ordering::Acquire)) + 1;
-            let head = Some((check(&shared.mac_key), epoch));
-            file::apply(&opened.db, &Change { wipe: true, head, ..Change::default() })?;
-            index.clear();
-        }
-        if !self.owed.is_empty() {
-            self.owed.iter().for_each(|key| index.forget(key));
-            let (deletes, _) = index.make_room(0, u64::MAX);
-            file::apply(&opened.db, &Change { deletes: &deletes, ..Change::default() })?;
-        }
-        self.owes_clear = false;
-        self.owed.clear();
-        self.failures = 0;
-        *lock(&shared.damage) = None;
-        *lock(&shared.index) = index;
-        shared.epoch.store(epoch, Ordering::Release);
-        *shared.db.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(opened.db));
-        State::On.set(shared);
-        if self.said {
-            self.said = false;
-            tracing::info!(path = %shared.path.display(), "the cache file is in use again");
-        }
+        lock(&shared.index).clear();
+        lock(&shared.salts).clear();
+        shared.hot.clear();
+        let Some(engine) = shared.engine() else { return Ok(()) };
+        let head = self.head(false);
+        engine.apply(&Change { wipe: true, head: Some(&head), ..Change::default() }, &shared.head_key)?;
+        self.clean = false;
         Ok(())
     }
 
-    /// A commit went wrong, and whether it is in the file is not known: what is there is read anew.
-    fn fail(&mut self, fault: Fault) {
-        self.close();
-        match fault {
-            Fault::Damaged(why) => self.put_aside(&why),
-            fault => self.wait(&fault),
-        }
-    }
-
-    /// Goes on without the file for a while.
-    fn wait(&mut self, fault: &Fault) {
-        State::Waiting.set(&self.shared);
-        let path = self.shared.path.display();
-        if !self.said {
-            self.said = true;
-            tracing::warn!(%path, why = fault.text(), "the cache file cannot be used; answers are kept in memory only");
-        }
-        let pause = match fault {
-            Fault::Busy => BUSY_RETRY,
-            Fault::Foreign => return self.give_up(),
-            _ => {
-                self.failures += 1;
-                if self.failures > ATTEMPTS {
-                    return self.give_up();
-                }
-                Duration::from_secs(1 << self.failures)
-            }
-        };
-        self.retry = Some(Instant::now() + pause);
-    }
-
-    fn give_up(&mut self) {
-        self.retry = None;
-        State::Off.set(&self.shared);
-    }
-
-    /// Lets go of the file. Readers hold it for one read each, so it is closed at the latest when they are done.
-    fn close(&mut self) {
-        State::Waiting.set(&self.shared);
-        lock(&self.shared.index).clear();
-        let db = self.shared.db.write().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut db) = db else { return };
-        for _ in 0..1000 {
-            match Arc::<Database>::try_unwrap(db) {
-                Ok(db) => return file::drop_quietly(db),
-                Err(shared) => db = shared,
-            }
-            std::thread::sleep(Duration::from_millis(1));
+    /// Gives up what waits to be written.
+    pub(super) fn drop_batch(&mut self) {
+        self.batch_bytes = 0;
+        for (key, entry) in std::mem::take(&mut self.batch) {
+            give_up(&self.shared, &key, &entry);
         }
     }
 }
 
+/// What has to go for a commit, and what of it stays.
+#[derive(Default)]
+struct Room {
+    evict: Vec<u64>,
+    /// What was said about each of these.
+    records: Vec<Vec<Record>>,
+    kept: u64,
+}
+
+/// What is still wanted of a batch: an entry that is pending no longer was removed or superseded.
+fn wanted(shared: &Shared, batch: &[(CacheKey, Arc<Entry>)]) -> Vec<(CacheKey, Arc<Entry>, Stamp)> {
+    let pending = lock(&shared.pending);
+    let wanted = batch.iter().filter_map(|(key, entry)| {
+        let (last, stamp) = pending.get(key)?;
+        Arc::ptr_eq(last, entry).then(|| (*key, Arc::clone(entry), *stamp))
+    });
+    wanted.filter(|(_, _, stamp)| shared.epochs.is_current(stamp)).collect()
+}
+
+fn record(key: &CacheKey, entry: &Entry, stamp: &Stamp) -> Record {
+    Record {
+        key: *key.as_bytes(),
+        scope: stamp.scope,
+        off: 0,
+        len: 0,
+        created_ms: entry.created_ms,
+        expires_ms: envelope::expires_ms(entry),
+        flags: 0,
+        epoch: stamp.epoch,
+    }
+}
+
 /// An entry no longer waits, unless a newer one of its key does.
-pub(super) fn settle(shared: &Shared, key: &CacheKey, entry: &Arc<Entry>) {
+fn settle(shared: &Shared, key: &CacheKey, entry: &Arc<Entry>) -> bool {
     let mut pending = lock(&shared.pending);
-    if pending.get(key).is_some_and(|last| Arc::ptr_eq(last, entry)) {
+    let last = pending.get(key).is_some_and(|(last, _)| Arc::ptr_eq(last, entry));
+    if last {
         pending.remove(key);
     }
     drop(pending);
     shared.queued.fetch_sub(1, Ordering::Relaxed);
     shared.queued_bytes.fetch_sub(u64::from(entry.weight()), Ordering::Relaxed);
+    last
 }
 
-/// What the secret makes of a constant: tells a file of another secret from a damaged one.
-fn check(mac_key: &[u8; 32]) -> [u8; 16] {
-    let mut check = [0; 16];
-    check.copy_from_slice(&blake3::keyed_hash(mac_key, b"thrifty cache file check v1").as_bytes()[..16]);
-    check
+/// An entry is not written after all. An earlier one of its key must not take its place.
+pub(super) fn give_up(shared: &Shared, key: &CacheKey, entry: &Arc<Entry>) {
+    if settle(shared, key, entry) {
+        lock(&shared.index).forget(&key.locator());
+    }
+    count(&shared.counters.dropped, 1);
+}
+
+/// Reads the index of the file, from its end. What is stored meanwhile waits.
+const LOAD: usize = 256;
+
+impl Writer {
+    /// Reads what is in the file into the index.
+    pub(super) fn load(&mut self) -> Result<(), Fault> {
+        let shared = Arc::clone(&self.shared);
+        let Some(engine) = shared.engine() else { return Ok(()) };
+        if lock(&shared.index).is_complete() {
+            return Ok(());
+        }
+        let mut before = u64::MAX;
+        loop {
+            let blocks = engine.records_before(before, LOAD)?;
+            let Some((last, _)) = blocks.last() else { break };
+            before = *last;
+            let mut index = lock(&shared.index);
+            for (seq, records) in &blocks {
+                let current = |record: &Record| shared.epochs.stamp(record.scope).epoch == record.epoch;
+                index.load(*seq, records, current, |tag| shared.keys(tag));
+            }
+        }
+        drop(engine);
+        let overflown = {
+            let mut index = lock(&shared.index);
+            let overflown = index.is_overflown();
+            index.finish();
+            overflown
+        };
+        if overflown { self.wipe_file() } else { Ok(()) }
+    }
+
+    /// Evicts a tenth, so that there is room to write at all.
+    pub(super) fn evict_some(&mut self) -> Result<(), Fault> {
+        let shared = Arc::clone(&self.shared);
+        let Some(engine) = shared.engine() else { return Ok(()) };
+        let evict = {
+            let index = lock(&shared.index);
+            index.to_evict(0, index.allocated() / 10 * 9)
+        };
+        let mut records = Vec::with_capacity(evict.len());
+        for seq in &evict {
+            records.push(engine.records(*seq)?);
+        }
+        let head = self.head(false);
+        let change = Change { head: Some(&head), evict: &evict, ..Change::default() };
+        engine.apply(&change, &shared.head_key)?;
+        self.clean = false;
+        let mut index = lock(&shared.index);
+        let evicted = evict.iter().zip(&records).map(|(seq, records)| index.evicted(*seq, records)).sum();
+        count(&shared.counters.evicted, evicted);
+        Ok(())
+    }
+}
+
+/// How long to wait after so many attempts in vain.
+pub(super) fn pause(first: Duration, attempts: u32) -> Duration {
+    first.saturating_mul(1 << attempts.min(16)).min(Duration::from_secs(60).max(first))
 }

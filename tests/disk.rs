@@ -1,0 +1,227 @@
+//! The cache file as others see it: the tool at rest, released formats, the layer over the tier.
+#![cfg(all(feature = "disk", feature = "test-util"))]
+
+#[path = "support/fault.rs"]
+#[expect(dead_code, unreachable_pub, reason = "what other tests need, and no outside")]
+mod fault;
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fault::{MAC, NOW, World, entry, key, options, version};
+use thrifty::cache::{Disk, Stamp};
+use thrifty::clock::ManualClock;
+
+fn open(world: &World) -> Disk {
+    Disk::open_on(Arc::new(world.clone()), fault::PATH, options(), MAC, Arc::new(ManualClock::at_ms(NOW)))
+}
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cache/format-2.redb.gz")
+}
+
+const SCOPE: [u8; 16] = [5; 16];
+
+/// How the fixture was made; run it by hand only for a new format, under a new name.
+#[test]
+#[ignore = "writes the fixture of the format"]
+fn write_the_fixture_of_this_format() {
+    let world = World::default();
+    let disk = open(&world);
+    disk.purge(SCOPE);
+    for n in 0..20 {
+        let stamp = if n < 10 { disk.stamp(SCOPE) } else { Stamp::default() };
+        disk.put_stamped(key(n), entry(n, 7, 40 + n as usize * 100), stamp);
+    }
+    // One that compresses, one with a block of its own, one that is removed.
+    let text = thrifty::cache::Entry::new(
+        http::StatusCode::OK,
+        "so it goes ".repeat(500),
+        NOW,
+        std::time::Duration::from_secs(3600),
+    );
+    disk.put(key(50), Arc::new(text));
+    disk.put(key(51), entry(51, 7, 30_000));
+    disk.put(key(52), entry(52, 7, 100));
+    disk.flush();
+    disk.remove(&key(52));
+    drop(disk);
+    let file = std::fs::File::create(fixture()).expect("writes");
+    let mut packed = flate2::write::GzEncoder::new(file, flate2::Compression::best());
+    packed.write_all(&world.bytes(Path::new(fault::PATH))).expect("writes");
+    packed.finish().expect("writes");
+}
+
+#[test]
+fn the_first_released_format_is_read() {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(fixture()).expect("it is there");
+    flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).expect("reads");
+    let world = World::with(Path::new(fault::PATH), bytes);
+    let disk = open(&world);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    for n in (0..20).chain([51]) {
+        let found = runtime.block_on(disk.get(&key(n))).expect("it is in the file");
+        assert_eq!((version(n, &found), found.ttl.as_secs()), (7, 3600));
+    }
+    let text = runtime.block_on(disk.get(&key(50))).expect("it is in the file");
+    assert_eq!(text.body, "so it goes ".repeat(500));
+    assert!(runtime.block_on(disk.get(&key(52))).is_none(), "it was removed");
+    assert_eq!((disk.stats().damaged, disk.stats().entries), (0, 22));
+    assert_eq!(disk.stamp(SCOPE).epoch, 1, "the purges are in it too");
+}
+
+#[cfg(feature = "cli")]
+mod tool {
+    use std::process::Command;
+
+    use serde_json::Value;
+    use thrifty::cache::{DiskOptions, Keyer, Secret};
+    use thrifty::clock::SystemClock;
+
+    use super::*;
+
+    struct Run {
+        code: Option<i32>,
+        out: String,
+        err: String,
+    }
+
+    fn run(what: &str, path: &Path, json: bool) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_thrifty"));
+        command.args(["cache", what, "--path"]).arg(path).args(json.then_some("--json"));
+        let done = command.output().expect("it runs");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        Run { code: done.status.code(), out: text(done.stdout), err: text(done.stderr) }
+    }
+
+    fn filled(path: &Path) -> Disk {
+        let mac_key = Keyer::new(&Secret::beside(path).expect("a secret")).mac_key();
+        let disk = Disk::open(path, DiskOptions::default(), mac_key, Arc::new(SystemClock));
+        (0..300).for_each(|n| disk.put(key(n), entry(n, 1, 5000)));
+        disk.flush();
+        disk
+    }
+
+    #[test]
+    fn a_sound_file_is_verified_and_made_shorter() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("c.redb");
+        drop(filled(&path));
+        for what in ["stats", "verify", "compact"] {
+            let plain = run(what, &path, false);
+            assert_eq!((plain.code, plain.err.as_str()), (Some(0), ""), "{what}: {}", plain.out);
+            let run = run(what, &path, true);
+            let json: Value = serde_json::from_str(&run.out).expect("one document");
+            assert!(json["file_bytes"].as_u64() > Some(300 * 5000), "{what}: {json}");
+            if what == "verify" {
+                assert_eq!((json["sound"].as_bool(), json["entries"].as_u64()), (Some(true), Some(300)));
+                assert_eq!(json["damaged"].as_u64(), Some(0));
+            }
+        }
+        assert_eq!(run("purge", &path, false).code, Some(0));
+        let before = std::fs::metadata(&path).expect("there").len();
+        let json: Value = serde_json::from_str(&run("compact", &path, true).out).expect("one document");
+        assert_eq!(json["file_bytes_before"].as_u64(), Some(before));
+        assert!(json["file_bytes"].as_u64() < Some(before), "{json}");
+    }
+
+    #[test]
+    fn damage_is_a_no() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("c.redb");
+        drop(filled(&path));
+        let mut bytes = std::fs::read(&path).expect("reads");
+        let body = fault::noise(7, 1, 5000);
+        let at = bytes.windows(64).position(|window| window == &body[64..128]).expect("it is in the file");
+        bytes[at] ^= 1;
+        std::fs::write(&path, &bytes).expect("writes");
+        let run = run("verify", &path, true);
+        let json: Value = serde_json::from_str(&run.out).expect("one document");
+        assert_eq!((run.code, json["damaged"].as_u64()), (Some(1), Some(1)), "{json}");
+        assert_eq!(json["sound"].as_bool(), Some(false), "{json}");
+    }
+
+    #[test]
+    fn a_file_in_use_or_of_nobody_is_refused_in_one_line() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("c.redb");
+        let disk = filled(&path);
+        for what in ["stats", "verify", "purge", "compact"] {
+            let run = run(what, &path, false);
+            assert_eq!((run.code, run.err.lines().count()), (Some(1), 1), "{what}: {}", run.err);
+            assert!(run.err.contains("stop the program"), "{what}: {}", run.err);
+        }
+        drop(disk);
+        let other = dir.path().join("other.redb");
+        std::fs::copy(&path, &other).expect("copies");
+        for what in ["verify", "compact"] {
+            let run = run(what, &other, false);
+            assert_eq!((run.code, run.err.lines().count()), (Some(2), 1), "{what}: {}", run.err);
+        }
+        let none = run("verify", &dir.path().join("none"), false);
+        assert_eq!((none.code, none.err.lines().count()), (Some(1), 1), "{}", none.err);
+        assert_eq!(run("verify", &path, false).code, Some(0), "nothing was touched");
+    }
+}
+
+/// Resident memory of this process in bytes, where the system tells.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
+}
+
+/// Calls that are all different, each answered with some 2 KiB and stored in both tiers.
+fn distinct_calls(count: u64, memory: u64, file: u64, alone: bool) {
+    use thrifty::cache::CacheLayer;
+    use thrifty::call::{Call, Reply};
+    use tower::{Layer, ServiceExt, service_fn};
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("c.redb");
+    let layer =
+        CacheLayer::builder().memory_bytes(memory).disk(&path).disk_bytes(file).build().expect("builds");
+    let provider = service_fn(|call: Call| async move {
+        let seed = blake3::hash(call.doc.bytes());
+        let text: String =
+            (0..27u8).map(|n| blake3::keyed_hash(seed.as_bytes(), &[n]).to_hex().to_string()).collect();
+        let body = format!(
+            r#"{{"model":"gpt-5-mini","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}},"finish_reason":"stop"}}]}}"#
+        );
+        Ok::<_, thrifty::BoxError>(Reply::new(body.into()))
+    });
+    let client = layer.layer(provider);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let bare = resident();
+    for n in 0..count {
+        let body = format!(r#"{{"model":"gpt-5-mini","messages":[{{"role":"user","content":"{n}"}}]}}"#);
+        let call = Call::post("https://api.openai.com/v1/chat/completions", body);
+        runtime.block_on(client.clone().oneshot(call)).expect("it is answered");
+        if n % 2000 == 1999 {
+            layer.handle().flush_blocking();
+            let stats = layer.handle().stats().store;
+            let disk = stats.disk.expect("a tier");
+            assert!(disk.available && disk.file_bytes <= file, "after {n}: {disk:?}");
+            assert!(stats.memory_bytes <= memory, "after {n}: {stats:?}");
+        }
+    }
+    let grown = resident().zip(bare).map(|(now, bare)| now.saturating_sub(bare));
+    let stats = layer.handle().stats();
+    println!("{count} calls: memory grew by {:?} MiB; {stats:?}", grown.map(|grown| grown >> 20));
+    // Of a process that other tests share nothing can be said.
+    assert!(!alone || grown.is_none_or(|grown| grown <= memory / 100 * 135 + (32 << 20)), "{grown:?} bytes");
+    assert_eq!((stats.stored, stats.store.disk.expect("a tier").dropped), (count, 0));
+}
+
+#[test]
+fn distinct_answers_stay_within_both_bounds() {
+    distinct_calls(8_000, 4 << 20, 64 << 20, false);
+}
+
+#[test]
+#[ignore = "minutes, and alone"]
+fn a_million_distinct_answers_stay_within_both_bounds() {
+    let count = std::env::var("THRIFTY_COUNT").ok().and_then(|count| count.parse().ok());
+    distinct_calls(count.unwrap_or(1_000_000), 64 << 20, 256 << 20, true);
+}
