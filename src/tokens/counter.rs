@@ -264,12 +264,12 @@ impl Beginnings {
         let n = messages.len();
         let mut found = Vec::with_capacity(3);
         let (mut hash, mut hashed) = (blake3::Hasher::new(), 0);
-        for i in n.saturating_sub(3)..n {
+        for (i, message) in messages.iter().enumerate().skip(n.saturating_sub(3)) {
             if i + 1 < Self::SHORTEST {
                 continue;
             }
-            let start = (messages[i].as_ptr() as usize).wrapping_sub(array.as_ptr() as usize);
-            let Some(text) = array.get(hashed..start.saturating_add(messages[i].len())) else { break };
+            let start = (message.as_ptr() as usize).wrapping_sub(array.as_ptr() as usize);
+            let Some(text) = array.get(hashed..start.saturating_add(message.len())) else { break };
             hash.update(text.as_bytes());
             hashed += text.len();
             found.push((i + 1, *hash.finalize().as_bytes()));

@@ -154,7 +154,7 @@ fn only(doc: &Doc, members: &[&str]) -> String {
 /// let counter = CountEndpoint::new(Counter::default(), provider);
 /// let call = Call::post("https://api.anthropic.com/v1/messages",
 ///     r#"{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{"role":"user","content":"Hello, Claude"}]}"#);
-/// assert_eq!(counter.count(&call, 14).await.likely, 14);
+/// assert_eq!(counter.count(&call, 11).await.likely, 14); // 11 were estimated
 /// # });
 /// # Ok::<(), std::io::Error>(())
 /// ```

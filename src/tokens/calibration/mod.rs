@@ -47,7 +47,7 @@ const LEAST: u64 = 50;
 ///     calibration.learn(&expected, Some("claude-opus-5-20260801"), &usage);
 /// }
 /// let known = &calibration.scales()[0];
-/// assert_eq!((known.samples, known.scale / 10_000), (16, 90));
+/// assert_eq!((known.samples, (known.scale + 5_000) / 10_000), (16, 90)); // hundredths
 /// assert!(counter.count(&call).at_most < expected.tokens());
 /// ```
 /// # Kept across restarts
