@@ -10,7 +10,7 @@ use super::tap::{Bill, Tap};
 use super::{BudgetLayer, Ticket};
 use crate::BoxError;
 use crate::call::{Call, Reply, ReplyBody};
-use crate::dialect::is_free_of_charge;
+use crate::dialect::{Reading, is_free_of_charge};
 use crate::price::Usd;
 use crate::receipt;
 
@@ -83,16 +83,17 @@ fn note(call: &Call, ticket: &Ticket) {
 }
 
 /// Settles a whole reply now and a stream at its end.
-fn settle(reply: Reply, ticket: Ticket, bill: Bill) -> Reply {
+fn settle(mut reply: Reply, ticket: Ticket, bill: Bill) -> Reply {
     if !reply.status().is_success() {
         ticket.settle(is_free_of_charge(reply.status()).then_some(Usd::ZERO));
         return reply;
     }
     if let Some(bytes) = reply.body().complete() {
-        bill.settle(&bill.read(reply.headers(), &bytes), ticket);
+        let outcome = Reading::of_whole(&mut reply, bill.dialect.format(), &bytes);
+        bill.settle(&outcome, ticket);
         return reply;
     }
-    let (parts, body) = reply.into_parts();
-    let tap = Tap::new(body, &parts.headers, ticket, bill);
+    let (mut parts, body) = reply.into_parts();
+    let tap = Tap::new(body, &mut parts, ticket, bill);
     Reply::from_parts(parts, ReplyBody::stream(tap))
 }

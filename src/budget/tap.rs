@@ -6,33 +6,27 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use http::response::Parts;
 use http_body::{Body, Frame, SizeHint};
 
 use super::Ticket;
 use crate::BoxError;
 use crate::call::{Call, Dialect, Doc, ReplyBody};
-use crate::dialect::{Finish, Outcome, StreamReader};
+use crate::dialect::{Finish, Outcome, Reading, StreamReader};
 use crate::price::{Terms, Usd};
 
 /// What the price of a call depends on besides its reply.
 pub(super) struct Bill {
-    dialect: Dialect,
+    pub(super) dialect: Dialect,
     asked: Option<String>,
+    /// For the stream that was asked for.
+    reader: Option<Box<dyn StreamReader>>,
 }
 
 impl Bill {
     pub(super) fn of(call: &Call) -> Self {
-        Self { dialect: call.dialect, asked: call.model() }
-    }
-
-    /// What a whole body says, be it a document or a stream that is at hand.
-    pub(super) fn read(&self, headers: &HeaderMap, body: &[u8]) -> Outcome {
-        if is_document(headers) {
-            return self.dialect.format().read_reply(body);
-        }
-        let mut reader = self.dialect.format().stream_reader();
-        reader.push(body);
-        reader.outcome(true)
+        let reader = call.wants_stream().then(|| call.format().stream_reader_for(call));
+        Self { dialect: call.dialect, asked: call.model(), reader }
     }
 
     /// Charges what `outcome` costs, else the reservation.
@@ -64,31 +58,36 @@ fn is_document(headers: &HeaderMap) -> bool {
 /// A body that passes on as it comes and settles its call's ticket when it ends or is dropped.
 pub(super) struct Tap {
     body: ReplyBody,
-    reading: Reading,
+    source: Source,
     ticket: Option<Ticket>,
     bill: Bill,
 }
 
-enum Reading {
-    Stream(Box<dyn StreamReader>),
+enum Source {
+    /// Fed here, if this is the first who reads.
+    Stream(Reading, bool),
     /// Frames of a document; they share their bytes with those passed on.
     Document(Vec<Bytes>, usize),
 }
 
 impl Tap {
-    pub(super) fn new(body: ReplyBody, headers: &HeaderMap, ticket: Ticket, bill: Bill) -> Self {
-        let reading = if is_document(headers) {
-            Reading::Document(Vec::new(), 0)
+    pub(super) fn new(body: ReplyBody, head: &mut Parts, ticket: Ticket, mut bill: Bill) -> Self {
+        let source = if is_document(&head.headers) {
+            Source::Document(Vec::new(), 0)
         } else {
-            Reading::Stream(bill.dialect.format().stream_reader())
+            let reader = bill.reader.take();
+            let reader = || reader.unwrap_or_else(|| bill.dialect.format().stream_reader());
+            let (reading, feeds) = Reading::of_stream(&mut head.extensions, reader);
+            Source::Stream(reading, feeds)
         };
-        Self { body, reading, ticket: Some(ticket), bill }
+        Self { body, source, ticket: Some(ticket), bill }
     }
 
     fn read(&mut self, data: &Bytes) {
-        match &mut self.reading {
-            Reading::Stream(reader) => reader.push(data),
-            Reading::Document(frames, len) => {
+        match &mut self.source {
+            Source::Stream(reading, true) => reading.push(data),
+            Source::Stream(_, false) => {}
+            Source::Document(frames, len) => {
                 *len = len.saturating_add(data.len());
                 if *len <= Doc::MAX_BYTES {
                     frames.push(data.clone());
@@ -102,9 +101,9 @@ impl Tap {
 
     fn settle(&mut self, ended: bool) {
         let Some(ticket) = self.ticket.take() else { return };
-        let outcome = match &self.reading {
-            Reading::Stream(reader) => reader.outcome(ended),
-            Reading::Document(frames, len) => {
+        let outcome = match &self.source {
+            Source::Stream(reading, _) => reading.outcome(ended),
+            Source::Document(frames, len) => {
                 let mut whole = BytesMut::with_capacity((*len).min(Doc::MAX_BYTES));
                 frames.iter().for_each(|frame| whole.extend_from_slice(frame));
                 self.bill.dialect.format().read_reply(&whole)

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use super::recall::Slot;
 use super::render::{Want, hide_usage, render, want};
 use super::status::{Sent, is_silent, sent};
 use crate::call::{CacheMode, Call, Detour, Options, Reply};
-use crate::dialect::{Outcome, StreamReader, read};
+use crate::dialect::{Finish, Outcome, Reading, read};
 use crate::price::{PriceTable, Terms};
 use crate::receipt::{Draft, Hold, Served};
 use crate::{BoxError, Error, Kind};
@@ -243,21 +244,32 @@ where
         asked: call.model(),
         draft: Draft::of(&call).cloned(),
     };
-    let reader: Arc<Mutex<Box<dyn StreamReader>>> = Arc::new(Mutex::new(format.stream_reader_for(&call)));
-    let (seen, hold) = (reader.clone(), Draft::of(&call).map(Draft::hold));
-    let settling = Settling { reader: reader.clone(), hold: Mutex::new(hold) };
+    let reader = format.stream_reader_for(&call);
+    let (seen, hold) = (Arc::new(Seen::default()), Draft::of(&call).map(Draft::hold));
+    let settling = Settling { seen: seen.clone(), hold: Mutex::new(hold) };
     let limits = core.limits;
     tokio::spawn(async move {
         // What is dropped last is declared first: a flight counts as landed when it is settled.
         let lead = lead;
         let settling = settling;
-        let sent = async move { inner.oneshot(call).await.map_err(Into::into) };
-        let watch = move |frame: &[u8]| lock(&reader).push(frame);
+        let sent = async {
+            let mut reply = inner.oneshot(call).await.map_err(Into::into)?;
+            match reply.body().complete() {
+                Some(body) => drop(Reading::of_whole(&mut reply, format, &body)),
+                None => seen.begin(Reading::of_stream(reply.extensions_mut(), || reader)),
+            }
+            Ok(reply)
+        };
+        let watch = |frame: &[u8]| seen.push(frame);
         let store = |recorded: Recorded, lead: &Lead| {
             let outcome = match (&recorded.body, &recorded.frames) {
-                (Ok(body), None) => read(format, &recorded.parts.headers, body),
-                (Ok(body), Some(_)) if is_whole(&recorded) => read(format, &recorded.parts.headers, body),
-                _ => lock(&seen).outcome(true),
+                (Ok(body), frames) if frames.is_none() || is_whole(&recorded) => {
+                    match Reading::known(&recorded.parts.extensions, body) {
+                        Some(outcome) => outcome.clone(),
+                        None => read(format, &recorded.parts.headers, body),
+                    }
+                }
+                _ => seen.outcome(true),
             };
             if let Some(draft) = &filing.draft {
                 draft.note(|receipt| receipt.status = Some(recorded.parts.status.as_u16()));
@@ -270,10 +282,45 @@ where
     });
 }
 
+/// What a flight has seen of its stream.
+#[derive(Default)]
+struct Seen {
+    /// Fed here, if nobody within reads it.
+    reading: OnceLock<(Reading, bool)>,
+    bytes: AtomicU64,
+}
+
+impl Seen {
+    fn begin(&self, reading: (Reading, bool)) {
+        // One flight has one reply.
+        let _ = self.reading.set(reading);
+    }
+
+    fn push(&self, frame: &[u8]) {
+        match self.reading.get() {
+            Some((reading, true)) => reading.push(frame),
+            Some(_) => drop(self.bytes.fetch_add(frame.len() as u64, Ordering::Relaxed)),
+            None => {}
+        }
+    }
+
+    fn outcome(&self, ended: bool) -> Outcome {
+        let Some((reading, feeds)) = self.reading.get() else {
+            return Outcome { finish: Finish::Partial, empty: true, ..Outcome::default() };
+        };
+        let mut outcome = reading.outcome(ended);
+        // A layer in between has put another body there: what that is worth nobody has looked into.
+        if !feeds && outcome.is_good() && !reading.is_of(self.bytes.load(Ordering::Relaxed)) {
+            outcome.finish = Finish::Unknown;
+        }
+        outcome
+    }
+}
+
 /// Settles a flight that did not end well at what was seen of it, however it ended: failed, silent, left by all,
 /// panicked, or shut down with its runtime.
 struct Settling {
-    reader: Arc<Mutex<Box<dyn StreamReader>>>,
+    seen: Arc<Seen>,
     hold: Mutex<Option<Hold>>,
 }
 
@@ -287,8 +334,7 @@ impl Settling {
 
 impl Drop for Settling {
     fn drop(&mut self) {
-        let seen = lock(&self.reader).outcome(false);
-        self.settle(seen);
+        self.settle(self.seen.outcome(false));
     }
 }
 

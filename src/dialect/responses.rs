@@ -21,6 +21,7 @@ use http::StatusCode;
 use http::request::Parts;
 
 use super::identity::{Finder, find};
+use super::mould::Mould;
 use super::openai_chat::{
     OpenAiChat, content_part, content_parts, elsewhere, function_tool, marked, role, tool_choice,
 };
@@ -422,10 +423,15 @@ struct ResponseFacts {
     text_bytes: u64,
     has_content: bool,
     failed: bool,
+    last: Mould,
 }
 
 impl Facts for ResponseFacts {
     fn event(&mut self, name: Option<&str>, data: &str) {
+        if let Some(said) = self.last.fit(name, data) {
+            self.text_bytes += said;
+            return;
+        }
         let Some(object) = Object::parse(data) else {
             self.failed |= name == Some("error");
             return;
@@ -451,6 +457,10 @@ impl Facts for ResponseFacts {
                 let len = object.str("delta").map_or(0, |text| text.len() as u64);
                 self.text_bytes += len;
                 self.has_content |= len > 0 && !kind.contains("reasoning") && !kind.contains("refusal");
+                if let Some(text) = object.get("delta").filter(|_| len > 0) {
+                    let others = [object.get("sequence_number"), object.get("obfuscation")];
+                    self.last.set(name, data, text, others);
+                }
             }
             _ => {}
         }

@@ -205,11 +205,8 @@ impl Events {
         self.at_start = false;
         if line.is_empty() {
             if self.has_data {
-                let name = String::from_utf8_lossy(&self.name);
-                each(Event {
-                    name: Some(&*name).filter(|name| !name.is_empty()),
-                    data: String::from_utf8_lossy(&self.data),
-                });
+                let name = text(&self.name);
+                each(Event { name: Some(&*name).filter(|name| !name.is_empty()), data: text(&self.data) });
             }
             self.data.clear();
             self.name.clear();
@@ -247,6 +244,11 @@ impl Events {
         self.at_start = false;
         self.skip = skip;
     }
+}
+
+/// Good UTF-8, nearly all there is, takes a tenth of the time of a search for bad.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 #[cold]

@@ -15,7 +15,7 @@ use super::layer::Shared;
 use super::settle::settle;
 use super::tap::Tap;
 use crate::call::{Call, Doc, Options, Reply, ReplyBody};
-use crate::dialect::{Format, Outcome, read};
+use crate::dialect::{Format, Outcome, Reading, read};
 use crate::receipt::{Draft, Receipt, ReceiptHandle, Served, Stated};
 use crate::{BoxError, Error, Kind};
 
@@ -159,13 +159,18 @@ impl Open {
         });
         match reply.body().complete() {
             Some(body) => {
-                self.close((!known).then(|| read(self.format, reply.headers(), &body)), true);
+                let outcome = (!known).then(|| match Reading::known(reply.extensions(), &body) {
+                    Some(outcome) => outcome.clone(),
+                    None => read(self.format, reply.headers(), &body),
+                });
+                self.close(outcome, true);
                 reply
             }
             None => {
-                let reader = (!known).then(|| self.format.stream_reader());
+                let reading = (!known)
+                    .then(|| Reading::of_stream(reply.extensions_mut(), || self.format.stream_reader()));
                 let filter = if self.hides { self.format.hide_usage() } else { None };
-                reply.map(|body| ReplyBody::stream(Tap::new(body, reader, filter, self)))
+                reply.map(|body| ReplyBody::stream(Tap::new(body, reading, filter, self)))
             }
         }
     }

@@ -35,9 +35,9 @@ pub fn settle(receipt: &mut Receipt, prices: &PriceTable, body_bytes: u64, text_
             prices.cost(model, usage, &terms).usd
         });
     }
-    let answered = receipt.answered.clone().or_else(|| receipt.chosen.clone());
+    let answered = receipt.answered.as_deref().or(receipt.chosen.as_deref());
     let chosen = receipt.chosen.as_deref();
-    let mut last = cost(answered.as_deref(), receipt.usage.as_ref());
+    let mut last = cost(answered, receipt.usage.as_ref());
     if last.state == CostState::Missing && receipt.answered.is_some() {
         // A dated name the table does not know: the name that was asked for has the same price.
         last = cost(chosen, receipt.usage.as_ref());
@@ -80,7 +80,7 @@ pub fn settle(receipt: &mut Receipt, prices: &PriceTable, body_bytes: u64, text_
 
 /// Tier first, then trim: the order in which they act.
 fn levers(receipt: &mut Receipt, rejected: Usd, cost: impl Fn(&str, &Usage) -> Option<Usd>) {
-    let (Some(chosen), Some(usage)) = (receipt.chosen.clone(), receipt.usage) else { return };
+    let (Some(chosen), Some(usage)) = (&receipt.chosen, receipt.usage) else { return };
     let cut = match (receipt.tokens_before, receipt.tokens_after) {
         (Some(before), Some(after)) => before.saturating_sub(after),
         _ => 0,
@@ -92,13 +92,13 @@ fn levers(receipt: &mut Receipt, rejected: Usd, cost: impl Fn(&str, &Usage) -> O
         untrimmed.read = Some(usage.read.unwrap_or(0) + cut);
     }
     if cut > 0
-        && let (Some(before), Some(after)) = (cost(&chosen, &untrimmed), cost(&chosen, &usage))
+        && let (Some(before), Some(after)) = (cost(chosen, &untrimmed), cost(chosen, &usage))
     {
         receipt.avoided.trim = before - after;
     }
-    let asked = receipt.asked.clone().unwrap_or_else(|| chosen.clone());
+    let asked = receipt.asked.as_ref().unwrap_or(chosen);
     if asked != chosen
-        && let (Some(before), Some(after)) = (cost(&asked, &untrimmed), cost(&chosen, &untrimmed))
+        && let (Some(before), Some(after)) = (cost(asked, &untrimmed), cost(chosen, &untrimmed))
     {
         receipt.avoided.tier = before - after;
     }

@@ -9,12 +9,13 @@ use http_body::{Body, Frame, SizeHint};
 use super::service::Open;
 use crate::BoxError;
 use crate::call::ReplyBody;
-use crate::dialect::{FrameFilter, StreamReader};
+use crate::dialect::{FrameFilter, Reading};
 
 /// A body whose end settles a receipt. Dropped before its end, it settles at what was seen, marked incomplete.
 pub(super) struct Tap {
     body: ReplyBody,
-    reader: Option<Box<dyn StreamReader>>,
+    /// What it says, fed here if nobody within reads it; none where that is known from elsewhere.
+    reading: Option<(Reading, bool)>,
     /// Takes out what the meter asked for and the caller did not.
     filter: Option<Box<dyn FrameFilter>>,
     open: Option<Open>,
@@ -24,16 +25,16 @@ pub(super) struct Tap {
 impl Tap {
     pub(super) fn new(
         body: ReplyBody,
-        reader: Option<Box<dyn StreamReader>>,
+        reading: Option<(Reading, bool)>,
         filter: Option<Box<dyn FrameFilter>>,
         open: Open,
     ) -> Self {
-        Self { body, reader, filter, open: Some(open), ended: false }
+        Self { body, reading, filter, open: Some(open), ended: false }
     }
 
     fn close(&mut self, ended: bool) {
         if let Some(open) = self.open.take() {
-            open.close(self.reader.as_ref().map(|reader| reader.outcome(ended)), ended);
+            open.close(self.reading.as_ref().map(|(reading, _)| reading.outcome(ended)), ended);
         }
     }
 }
@@ -68,8 +69,8 @@ impl Body for Tap {
                 Ok(data) => data,
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             };
-            if let Some(reader) = &mut self.reader {
-                reader.push(&data);
+            if let Some((reading, true)) = &self.reading {
+                reading.push(&data);
             }
             let passed = match &mut self.filter {
                 Some(filter) => filter.pass(data),
@@ -90,7 +91,7 @@ impl Body for Tap {
 impl Drop for Tap {
     fn drop(&mut self) {
         if let Some(open) = self.open.take() {
-            open.left(self.reader.as_ref().map(|reader| reader.outcome(false)));
+            open.left(self.reading.as_ref().map(|(reading, _)| reading.outcome(false)));
         }
     }
 }

@@ -8,6 +8,7 @@ use http::header::RETRY_AFTER;
 use http::response::Parts;
 
 use crate::cache::policy::stored_headers;
+use crate::dialect::Reading;
 use crate::{BoxError, Error, Kind};
 
 /// The head of somebody else's call: cookies, request ids and whatever else is about the one call that was sent are
@@ -18,6 +19,10 @@ pub(in super::super) fn joined_head(parts: &Parts) -> Parts {
     own.headers = stored_headers(&parts.headers);
     if let Some(after) = parts.headers.get(RETRY_AFTER) {
         own.headers.insert(RETRY_AFTER, after.clone());
+    }
+    // What the answer says is the same for all who get it.
+    if let Some(reading) = parts.extensions.get::<Reading>() {
+        own.extensions.insert(reading.clone());
     }
     own
 }

@@ -1,6 +1,7 @@
 //! Replies, streams and usage objects of Anthropic Messages.
 
 use crate::call::json::{self, Object};
+use crate::dialect::mould::Mould;
 use crate::dialect::stream::{Arguments, Facts, is_json};
 use crate::dialect::usage::{Contradiction, add, count};
 use crate::dialect::{Finish, Outcome, Usage};
@@ -169,6 +170,7 @@ pub(super) struct MessageFacts {
     stopped: bool,
     /// Something could not be looked into.
     unread: bool,
+    last: Mould,
 }
 
 impl MessageFacts {
@@ -253,8 +255,22 @@ impl MessageFacts {
     }
 }
 
+/// The text of a delta that says nothing which counts twice when it is said twice.
+fn only_text<'a>(delta: &Object<'a>) -> Option<&'a str> {
+    let text = match delta.str("type")?.as_ref() {
+        "text_delta" => delta.get("text"),
+        "thinking_delta" => delta.get("thinking"),
+        _ => None,
+    };
+    text.filter(|text| json::string(text).is_some_and(|text| !text.is_empty()))
+}
+
 impl Facts for MessageFacts {
     fn event(&mut self, name: Option<&str>, data: &str) {
+        if let Some(said) = self.last.fit(name, data) {
+            self.text_bytes += said;
+            return;
+        }
         let Some(object) = Object::parse(data) else {
             self.failed |= name == Some("error");
             self.unread = true;
@@ -272,7 +288,12 @@ impl Facts for MessageFacts {
                 None => self.unread = true,
             },
             "content_block_delta" => match object.object("delta") {
-                Some(delta) => self.delta(index, &delta),
+                Some(delta) => {
+                    self.delta(index, &delta);
+                    if let Some(text) = only_text(&delta) {
+                        self.last.set(name, data, text, []);
+                    }
+                }
                 None => self.unread = true,
             },
             "content_block_stop" => self.arguments.close((index, 0), is_input),

@@ -137,6 +137,18 @@ impl HideUsage {
         }
     }
 
+    /// True for whole events that say nothing of usage, where none is under way: all of them pass, and nothing is
+    /// held after them.
+    fn is_all_to_keep(&self, frame: &[u8]) -> bool {
+        self.mode == Mode::Hold
+            && self.held.is_empty()
+            && self.after_cr.is_none()
+            && frame.len() <= self.limit
+            && frame.ends_with(b"\n\n")
+            && !frame.contains(&b'\r')
+            && !says_usage(frame)
+    }
+
     /// Passes on what can be told already not to be changed.
     fn release(&mut self, out: &mut Vec<u8>) {
         if self.mode != Mode::Hold || self.held.is_empty() {
@@ -159,6 +171,10 @@ impl HideUsage {
 
 impl FrameFilter for HideUsage {
     fn pass(&mut self, frame: Bytes) -> Bytes {
+        if self.is_all_to_keep(&frame) {
+            self.at_start = false;
+            return frame;
+        }
         let mut out = Vec::with_capacity(self.held.len() + frame.len());
         for byte in &frame {
             self.byte(*byte, &mut out);
@@ -193,8 +209,12 @@ impl Change {
     }
 }
 
+fn says_usage(bytes: &[u8]) -> bool {
+    bytes.windows(5).any(|five| five == b"usage")
+}
+
 fn change(event: &[u8], at_start: bool) -> Change {
-    if !event.windows(5).any(|five| five == b"usage") {
+    if !says_usage(event) {
         return Change::Keep;
     }
     read_change(event, at_start).unwrap_or(Change::Keep)

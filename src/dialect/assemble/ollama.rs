@@ -94,8 +94,8 @@ pub(in crate::dialect) fn to_stream(document: &[u8]) -> Option<Vec<Bytes>> {
 
 /// Writes the lines of a message; what the last line has of it.
 fn chat(message: &Object<'_>, entries: &[&str], line: &mut impl FnMut(&str, &[&str])) -> Option<String> {
-    let role = message.some("role").unwrap_or("\"assistant\"");
-    let (thinking, content) = (optional(message, "thinking")?, optional(message, "content")?);
+    let (role, content) = (message.some("role")?, json::string(message.get("content")?)?);
+    let thinking = optional(message, "thinking")?;
     let start = format!("\"role\":{role},\"content\":");
     for piece in pieces(&thinking) {
         line(&format!("\"message\":{{{start}\"\",\"thinking\":{}}}", json::quote(piece)), &[]);
@@ -125,4 +125,27 @@ fn chat(message: &Object<'_>, entries: &[&str], line: &mut impl FnMut(&str, &[&s
 /// A string that may be absent or null.
 fn optional<'a>(object: &Object<'a>, name: &str) -> Option<std::borrow::Cow<'a, str>> {
     object.some(name).map_or(Some("".into()), json::string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by fuzzing: a stream made of it would have said more than it does.
+    #[test]
+    fn a_message_without_a_role_or_content_is_no_stream() {
+        for (message, is_stream) in [
+            (r#"{"role":"assistant","content":"hi"}"#, true),
+            (r#"{"content":"hi"}"#, false),
+            (r#"{"role":"assistant"}"#, false),
+            (r#"{"role":"assistant","content":null}"#, false),
+        ] {
+            let document = format!(r#"{{"model":"m","done":true,"message":{message}}}"#);
+            let frames = to_stream(document.as_bytes());
+            assert_eq!(frames.is_some(), is_stream, "{message}");
+            if let Some(frames) = frames {
+                assert_eq!(to_document(&frames.concat()).as_deref(), Some(document.as_bytes()));
+            }
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::call::json::{self, Object};
+use crate::dialect::mould::Mould;
 use crate::dialect::stream::{Arguments, Facts, is_json, worse};
 use crate::dialect::usage::{Contradiction, add, count};
 use crate::dialect::{Finish, Outcome, Usage};
@@ -98,6 +99,7 @@ pub(super) struct ChatFacts {
     unmarked: Option<u64>,
     /// Something could not be looked into.
     unread: bool,
+    last: Mould,
 }
 
 #[derive(Debug, Default)]
@@ -226,6 +228,10 @@ impl ChatFacts {
 
 impl Facts for ChatFacts {
     fn event(&mut self, name: Option<&str>, data: &str) {
+        if let Some(said) = self.last.fit(name, data) {
+            self.text_bytes += said;
+            return;
+        }
         if data.trim() == "[DONE]" {
             self.done = true;
             return;
@@ -236,8 +242,16 @@ impl Facts for ChatFacts {
             return;
         };
         self.head(&object);
-        for choice in object.elements("choices").unwrap_or_default() {
+        let choices = object.elements("choices").unwrap_or_default();
+        for choice in &choices {
             self.choice(choice, "delta");
+        }
+        // Where something could not be looked into, its text is not counted either.
+        if let [choice] = choices[..]
+            && !self.unread
+            && let Some(text) = only_text(&object, choice)
+        {
+            self.last.set(name, data, text, [object.get("obfuscation")]);
         }
     }
 
@@ -256,6 +270,19 @@ impl Facts for ChatFacts {
             text_bytes: self.text_bytes,
         }
     }
+}
+
+/// The text of a chunk that says nothing else which counts twice when it is said twice.
+fn only_text<'a>(chunk: &Object<'a>, choice: &'a str) -> Option<&'a str> {
+    if find_usage(chunk).is_some() {
+        return None;
+    }
+    let delta = Object::parse(choice)?.object("delta")?;
+    let mut said = delta.iter().filter(|(name, value)| *value != "null" && *name != "role");
+    let (name, value) = said.next()?;
+    let is_text = matches!(name, "content" | "reasoning_content" | "reasoning")
+        && json::string(value).is_some_and(|text| !text.is_empty());
+    (is_text && said.next().is_none()).then_some(value)
 }
 
 /// Takes over a value that every chunk repeats, without a new allocation for each.
