@@ -422,3 +422,37 @@ fn embeddings_inputs_count_exactly() {
         assert_eq!((found.likely, found.at_most, found.accuracy), (want, want, Accuracy::Exact));
     }
 }
+
+#[cfg(feature = "cli")]
+#[test]
+fn the_command_line_counts_the_texts_of_a_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(at("inner")).expect("a folder");
+    std::fs::create_dir_all(at(".hidden")).expect("a folder");
+    std::fs::write(at("a.txt"), "2 + 2 = 4").expect("a file");
+    std::fs::write(at("inner/b.txt"), "hello world").expect("a file");
+    std::fs::write(at("c.bin"), b"\xff\xfe").expect("a file");
+    std::fs::write(at(".hidden/d.txt"), "hello world").expect("a file");
+    let run = |more: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_thrifty"))
+            .args(["count", "--text"])
+            .args(more)
+            .arg(folder.path())
+            .output()
+            .expect("the tool runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output
+    };
+    let found: Value = serde_json::from_slice(&run(&["--json"]).stdout).expect("one JSON document");
+    assert_eq!(
+        found,
+        json!({"tokens": 9, "upper_bound": 9, "accuracy": "exact", "encoding": "o200k_base",
+            "files": [{"path": "a.txt", "bytes": 9, "tokens": 7}, {"path": "inner/b.txt", "bytes": 11, "tokens": 2}],
+            "skipped": ["c.bin"]})
+    );
+    let plain = run(&["--model", "claude-opus-5"]);
+    let text = String::from_utf8_lossy(&plain.stdout).into_owned();
+    assert!(text.contains("inner/b.txt") && text.contains("calibrated"), "{text}");
+    assert!(String::from_utf8_lossy(&plain.stderr).contains("no text"), "what was left out is said");
+}

@@ -44,7 +44,7 @@ fn hidden(model: &str, forced: bool) -> Tally {
     let (known, free, named) = row.map_or((false, 496, 588), |row| (row.1 == version, row.2, row.3));
     let likely = if forced { named } else { free };
     let at_most = if known { likely } else { MOST_HIDDEN };
-    Tally { likely, at_most, accuracy: Accuracy::Calibrated }
+    Tally::of(likely, at_most, Accuracy::Calibrated)
 }
 
 fn kind<'a>(tool: &Tool<'a>) -> Cow<'a, str> {
@@ -57,14 +57,14 @@ pub(super) fn is_built_in(tool: &Tool<'_>) -> bool {
 }
 
 /// Tools, hidden prompt included.
-pub(super) fn tools(profile: Profile, tools: &[Tool<'_>], choice: &ToolChoice<'_>, model: &str) -> Tally {
+pub(super) fn tools(profile: Profile<'_>, tools: &[Tool<'_>], choice: &ToolChoice<'_>, model: &str) -> Tally {
     let forced = matches!(choice, ToolChoice::Required | ToolChoice::Named(_));
     let mut total = hidden(model, forced);
     let newer = Claude::of(model).is_none_or(Claude::new_tokenizer);
     for tool in tools {
         let kind = kind(tool);
         let json = profile.plain(&compact(tool.raw));
-        let set = |likely, at_most| Tally { likely, at_most, accuracy: Accuracy::Calibrated };
+        let set = |likely, at_most| Tally::of(likely, at_most, Accuracy::Calibrated);
         total.add(match &*kind {
             "" | "custom" => json,
             kind if kind.starts_with("bash_") => set(if newer { 325 } else { 244 }, 325),
@@ -75,7 +75,7 @@ pub(super) fn tools(profile: Profile, tools: &[Tool<'_>], choice: &ToolChoice<'_
             kind if kind.starts_with("computer_") => set(4520, 4590),
             kind if kind.starts_with("browser_") => set(6610, 6670),
             // A tool the provider runs: its definition is the provider's own.
-            _ => Tally::bound(json.likely, tool.raw.len() as u64),
+            _ => Tally::bound(json.likely, tool.raw.len() as u64).as_media(),
         });
     }
     total

@@ -1,17 +1,21 @@
 //! Counting with a memory: a message that was counted once is looked up afterwards.
 
 use std::fmt;
+use std::sync::Arc;
 
 use moka::sync::Cache;
 
-use super::request::{self, MessageCount, Profile, RestCount};
+use super::own::{Meaning, Names};
+use super::request::{self, MessageCount, Profile, RestCount, Terms};
+use super::split::Split;
 use super::tally::Tally;
-use super::{Accuracy, Count, CountParts};
-use crate::call::{Call, Dialect, Doc};
+use super::{Accuracy, Calibration, Count, CountParts, Tokenizer};
+use crate::call::{Call, Dialect};
 use crate::dialect::Prompt;
 
 /// Elements remembered by default.
 const REMEMBERED: u64 = 65_536;
+
 /// Counts calls, and remembers what each message counted. Cheap to clone; clones share one memory.
 ///
 /// Messages stand apart in every wire format, so their counts add up exactly, and a conversation that grew by one
@@ -31,9 +35,11 @@ const REMEMBERED: u64 = 65_536;
 #[derive(Clone)]
 pub struct Counter {
     memo: Cache<Key, Known>,
+    names: Arc<Names>,
+    calibration: Option<Calibration>,
 }
 
-type Key = (Profile, Element, [u8; 32]);
+type Key = (Terms, Element, [u8; 32]);
 
 /// What an element is to the request around it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,13 +47,26 @@ enum Element {
     /// Another thing than its like later on: Claude's frame is counted apart from it.
     FirstMessage,
     LaterMessage,
+    /// The first messages of a conversation together.
+    Beginning,
     Rest,
 }
 
 #[derive(Clone)]
 enum Known {
     Message(MessageCount),
+    Beginning(Arc<Sum>),
     Rest(Box<RestCount>),
+}
+
+impl Known {
+    /// In elements: what is remembered of a conversation's beginning is eight bytes for each of its messages.
+    fn weight(&self) -> u32 {
+        match self {
+            Self::Beginning(sum) => u32::try_from(1 + sum.messages.len() / 25).unwrap_or(u32::MAX),
+            _ => 1,
+        }
+    }
 }
 
 impl Default for Counter {
@@ -58,7 +77,7 @@ impl Default for Counter {
 
 impl fmt::Debug for Counter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Counter").field("remembered", &self.memo.entry_count()).finish()
+        f.debug_struct("Counter").field("remembered", &self.memo.entry_count()).finish_non_exhaustive()
     }
 }
 
@@ -66,12 +85,59 @@ impl Counter {
     /// A counter that remembers at most `elements` messages, about 200 bytes each.
     #[must_use]
     pub fn with_capacity(elements: u64) -> Self {
-        Self { memo: Cache::new(elements) }
+        let memo = Cache::builder().max_capacity(elements).weigher(|_, known: &Known| known.weight()).build();
+        Self { memo, names: Arc::default(), calibration: None }
     }
 
-    /// Tokens of `call`, by part: the very numbers of [`count`](super::count).
+    /// Counts calls to `name` (upper or lower case alike) as those to `model`: for an Azure deployment or a proxy
+    /// with names of its own.
+    ///
+    /// # Example
+    /// ```
+    /// use thrifty::call::Call;
+    /// use thrifty::tokens::Counter;
+    ///
+    /// let counter = Counter::default().model("our-chat", "gpt-4o");
+    /// let call = Call::post("https://api.openai.com/v1/chat/completions",
+    ///     r#"{"model":"our-chat","messages":[{"role":"user","content":"hello world"}]}"#);
+    /// # #[cfg(feature = "tiktoken")]
+    /// assert!(counter.count(&call).accuracy.is_exact());
+    /// ```
+    #[must_use]
+    pub fn model(mut self, name: &str, model: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.names).add(name, Meaning::Model(model.into()));
+        self
+    }
+
+    /// Counts the texts of calls to models whose names begin with `begins` by a tokenizer of the caller's own.
+    #[must_use]
+    pub fn tokenizer(mut self, begins: &str, tokenizer: Arc<dyn Tokenizer>) -> Self {
+        Arc::make_mut(&mut self.names).add(begins, Meaning::own(tokenizer));
+        self
+    }
+
+    /// Corrects what is counted by what providers have billed.
+    #[must_use]
+    pub fn calibrated(mut self, calibration: Calibration) -> Self {
+        self.calibration = Some(calibration);
+        self
+    }
+
+    /// Tokens of `call`, by part: the very numbers of [`count`](super::count), unless names, tokenizers or a
+    /// calibration were given.
     #[must_use]
     pub fn count(&self, call: &Call) -> Count {
+        let count = self.uncalibrated(call);
+        match &self.calibration {
+            Some(calibration) => bounded(calibration.adjust(call, count), call),
+            None => count,
+        }
+    }
+
+    /// Tokens of `call` by the start factors alone: figures that do not move as a calibration learns. What is learned
+    /// from, and the places of cuts, rest on these.
+    #[must_use]
+    pub fn uncalibrated(&self, call: &Call) -> Count {
         self.assemble(call, u64::MAX)
     }
 
@@ -83,65 +149,95 @@ impl Counter {
     pub fn fits(&self, call: &Call, budget: u64) -> bool {
         let bytes = call.doc.bytes().len() as u64;
         // Whether messages hold pictures takes a look at them, so it is taken only where it may settle the question.
-        if bytes < budget
-            && call.doc.trouble().is_none()
-            && let Some(beyond) = request::beyond_bytes(&call.format().prompt(call), call.dialect)
-            && bytes.saturating_add(beyond) <= budget
-        {
+        if bytes < budget && most_by_bytes(call).is_some_and(|most| most <= budget) {
             return true;
         }
-        self.assemble(call, budget).at_most <= budget
+        match self.calibration {
+            Some(_) => self.count(call).at_most <= budget,
+            None => self.assemble(call, budget).at_most <= budget,
+        }
+    }
+
+    /// The model that counts, and the profile that it and the format give.
+    fn profile(&self, call: &Call) -> (Profile<'_>, String) {
+        let name = call.model().unwrap_or_default();
+        match self.names.find(&name) {
+            None => (Profile::of(call, &name), name),
+            Some(Meaning::Model(model)) => (Profile::of(call, model), model.clone()),
+            Some(Meaning::Own(own)) => (Profile::of(call, &name).with(own), name),
+        }
     }
 
     /// Counts until `limit` is passed; a count cut short has an `at_most` above it.
     fn assemble(&self, call: &Call, limit: u64) -> Count {
-        let Some(parts) = Split::of(call) else { return without_memo(call) };
-        let profile = Profile::of(call);
-        let model = call.model().unwrap_or_default();
+        let (profile, model) = self.profile(call);
+        let Some(parts) = Split::of(call) else { return without_memo(call, profile, &model) };
         let rest = self.rest(profile, call, &parts, &model);
-        let mut sum = Sum::new(profile, rest, parts.messages.len());
+        let terms = profile.terms();
+        let beginnings = Beginnings::of(parts.array, &parts.messages);
+        let known = beginnings.0.iter().rev().find_map(|(n, hash)| {
+            match self.memo.get(&(terms, Element::Beginning, *hash)) {
+                Some(Known::Beginning(sum)) => Some((*n, sum)),
+                _ => None,
+            }
+        });
+        let (done, mut sum) = match known {
+            Some((n, sum)) => (n, Sum::clone(&sum)),
+            None => (0, Sum::default()),
+        };
+        let later = &parts.messages[done..];
 
         let key = |(i, raw): (usize, &&str)| {
-            let element = if i == 0 { Element::FirstMessage } else { Element::LaterMessage };
-            (profile, element, *blake3::hash(raw.as_bytes()).as_bytes())
+            let element = if done + i == 0 { Element::FirstMessage } else { Element::LaterMessage };
+            (terms, element, *blake3::hash(raw.as_bytes()).as_bytes())
         };
-        let keys: Vec<Key> = parts.messages.iter().enumerate().map(key).collect();
+        let keys: Vec<Key> = later.iter().enumerate().map(key).collect();
         let known: Vec<_> = keys.iter().map(|key| self.memo.get(key)).collect();
         // Only what is not remembered is read.
-        let fresh: Vec<&str> = std::iter::zip(&parts.messages, &known)
+        let fresh: Vec<&str> = std::iter::zip(later, &known)
             .filter(|(_, known)| !matches!(known, Some(Known::Message(_))))
             .map(|(raw, _)| *raw)
             .collect();
         let fresh_call = (!fresh.is_empty()).then(|| parts.call_with(call, &fresh));
         let prompt = fresh_call.as_ref().map(|call| call.format().prompt(call)).unwrap_or_default();
         if prompt.messages.len() != fresh.len() {
-            return without_memo(call);
+            return without_memo(call, profile, &model);
         }
+        let around = profile.framing(parts.messages.len()).at_most
+            + rest.system.at_most
+            + rest.tools.at_most
+            + rest.response_format.at_most;
         let mut fresh = prompt.messages.iter();
         for (i, (key, known)) in keys.into_iter().zip(known).enumerate() {
             let count = match known {
                 Some(Known::Message(count)) => count,
                 _ => {
                     let Some(message) = fresh.next() else { break };
-                    let count = profile.message(message, i == 0);
+                    let count = profile.message(message, done + i == 0);
                     self.memo.insert(key, Known::Message(count));
                     count
                 }
             };
             sum.push(count);
             // A system message that takes a little off again may still come.
-            if sum.total.at_most > limit.saturating_add(RestCount::JOIN) {
+            if sum.total.at_most.saturating_add(around) > limit.saturating_add(RestCount::JOIN) {
                 break;
             }
         }
-        sum.finish()
+        if let Some((n, hash)) = beginnings.0.last()
+            && sum.messages.len() == *n
+            && *n > done
+        {
+            self.memo.insert((terms, Element::Beginning, *hash), Known::Beginning(Arc::new(sum.clone())));
+        }
+        sum.finish(profile, rest)
     }
 
-    fn rest(&self, profile: Profile, call: &Call, parts: &Split<'_>, model: &str) -> RestCount {
+    fn rest(&self, profile: Profile<'_>, call: &Call, parts: &Split<'_>, model: &str) -> RestCount {
         if parts.rest.is_empty() {
             return RestCount::default();
         }
-        let key = (profile, Element::Rest, parts.rest_hash(model));
+        let key = (profile.terms(), Element::Rest, parts.rest_hash(model));
         if let Some(Known::Rest(rest)) = self.memo.get(&key) {
             return *rest;
         }
@@ -153,96 +249,100 @@ impl Counter {
     }
 }
 
-/// A request being added up.
+/// Hashes of a conversation's beginnings: without its last two messages, without its last, and whole.
+///
+/// A conversation grows by one or two messages, so one of these was the whole of it the last time.
+struct Beginnings(Vec<(usize, [u8; 32])>);
+
+impl Beginnings {
+    /// Shorter conversations are looked up message by message.
+    const SHORTEST: usize = 4;
+
+    /// `array` is the text that `messages` are slices of. One long run of bytes is hashed several times as fast as its
+    /// pieces one by one.
+    fn of(array: &str, messages: &[&str]) -> Self {
+        let n = messages.len();
+        let mut found = Vec::with_capacity(3);
+        let (mut hash, mut hashed) = (blake3::Hasher::new(), 0);
+        for (i, message) in messages.iter().enumerate().skip(n.saturating_sub(3)) {
+            if i + 1 < Self::SHORTEST {
+                continue;
+            }
+            let start = (message.as_ptr() as usize).wrapping_sub(array.as_ptr() as usize);
+            let Some(text) = array.get(hashed..start.saturating_add(message.len())) else { break };
+            hash.update(text.as_bytes());
+            hashed += text.len();
+            found.push((i + 1, *hash.finalize().as_bytes()));
+        }
+        Self(found)
+    }
+}
+
+/// The most that a call can take by its bytes alone, if that can be said.
+fn most_by_bytes(call: &Call) -> Option<u64> {
+    if call.doc.trouble().is_some() {
+        return None;
+    }
+    let beyond = request::beyond_bytes(&call.format().prompt(call), call.dialect)?;
+    Some((call.doc.bytes().len() as u64).saturating_add(beyond))
+}
+
+/// A learned margin never goes beyond what the bytes allow.
+fn bounded(mut count: Count, call: &Call) -> Count {
+    if count.at_most > call.doc.bytes().len() as u64
+        && let Some(most) = most_by_bytes(call)
+    {
+        count.at_most = count.at_most.min(most).max(count.likely);
+    }
+    count
+}
+
+/// Messages added up, from the first on.
+#[derive(Clone, Default)]
 struct Sum {
-    profile: Profile,
     total: Tally,
-    parts: CountParts,
-    /// True while a system message would change what the tools cost.
-    unjoined: bool,
+    messages: Vec<u64>,
+    /// Which was the first system message, and what it costs more where tools are offered.
+    system: Option<(usize, u64)>,
 }
 
 impl Sum {
-    fn new(profile: Profile, rest: RestCount, messages: usize) -> Self {
-        let framing = profile.framing(messages);
-        let mut total = framing;
-        for part in [rest.system, rest.tools, rest.response_format] {
-            total.add(part);
+    fn push(&mut self, message: MessageCount) {
+        if message.system && self.system.is_none() {
+            self.system = Some((self.messages.len(), message.line_end));
         }
-        let parts = CountParts {
-            system: rest.system.likely,
-            messages: Vec::with_capacity(messages),
-            tools: rest.tools.likely,
-            response_format: rest.response_format.likely,
-            framing: framing.likely,
-        };
-        Self { profile, total, parts, unjoined: rest.joins }
+        self.messages.push(message.tally.likely);
+        self.total.add(message.tally);
     }
 
-    fn push(&mut self, message: MessageCount) {
-        let mut tally = message.tally;
-        if message.system && self.unjoined {
-            self.unjoined = false;
-            tally.likely += message.line_end;
-            tally.at_most += message.line_end;
-            for sum in [&mut self.parts.tools, &mut self.total.likely, &mut self.total.at_most] {
+    /// The whole request, with what stands around these messages.
+    fn finish(mut self, profile: Profile<'_>, rest: RestCount) -> Count {
+        let framing = profile.framing(self.messages.len());
+        for part in [framing, rest.system, rest.tools, rest.response_format] {
+            self.total.add(part);
+        }
+        let mut tools = rest.tools.likely;
+        if let Some((i, line_end)) = self.system.filter(|_| rest.joins) {
+            self.messages[i] += line_end;
+            self.total.likely += line_end;
+            self.total.at_most += line_end;
+            for sum in [&mut tools, &mut self.total.likely, &mut self.total.at_most] {
                 *sum = sum.saturating_sub(RestCount::JOIN);
             }
         }
-        self.parts.messages.push(tally.likely);
-        self.total.add(tally);
-    }
-
-    fn finish(self) -> Count {
-        finish(self.total, self.profile.model.label(), self.parts)
-    }
-}
-
-/// A body taken apart into its messages and the rest, without reading either.
-struct Split<'a> {
-    member: &'static str,
-    messages: Vec<&'a str>,
-    rest: Vec<(&'a str, &'a str)>,
-}
-
-impl<'a> Split<'a> {
-    /// `None` for a body without messages.
-    fn of(call: &'a Call) -> Option<Self> {
-        let member = call.format().messages_member()?;
-        let messages = call.doc.elements(member)?;
-        // Sampling settings change from call to call and cost nothing.
-        let rest = call.doc.members().filter(|(name, value)| {
-            *name != member && *name != "model" && value.starts_with(['{', '[', '"'])
-        });
-        Some(Self { member, messages, rest: rest.collect() })
-    }
-
-    fn rest_hash(&self, model: &str) -> [u8; 32] {
-        let mut hash = blake3::Hasher::new();
-        for text in std::iter::once(model).chain(self.rest.iter().flat_map(|(name, value)| [*name, *value])) {
-            hash.update(&(text.len() as u64).to_le_bytes());
-            hash.update(text.as_bytes());
-        }
-        *hash.finalize().as_bytes()
-    }
-
-    /// The same call with these messages alone.
-    fn call_with(&self, call: &Call, messages: &[&str]) -> Call {
-        let mut body = format!("{{{}:[{}]", crate::call::json::quote(self.member), messages.join(","));
-        for (name, value) in self.rest.iter().filter(|_| messages.is_empty()) {
-            body.push(',');
-            body.push_str(&crate::call::json::quote(name));
-            body.push(':');
-            body.push_str(value);
-        }
-        body.push('}');
-        Call { dialect: call.dialect, parts: call.parts.clone(), doc: Doc::new(body) }
+        let parts = CountParts {
+            system: rest.system.likely,
+            messages: self.messages,
+            tools,
+            response_format: rest.response_format.likely,
+            framing: framing.likely,
+        };
+        finish(self.total, profile.encoding(), parts)
     }
 }
 
 /// Tokens of a call, read as a whole.
-fn without_memo(call: &Call) -> Count {
-    let profile = Profile::of(call);
+fn without_memo(call: &Call, profile: Profile<'_>, model: &str) -> Count {
     if (call.dialect == Dialect::Embeddings || call.parts.uri.path().ends_with("/embeddings"))
         && let Some(count) = inputs(profile, call)
     {
@@ -255,24 +355,24 @@ fn without_memo(call: &Call) -> Count {
         let parts = CountParts { framing: bytes.div_ceil(4), ..CountParts::default() };
         return finish(Tally::bound(bytes.div_ceil(4), bytes), "bytes", parts);
     }
-    let model = call.model().unwrap_or_default();
-    let rest = profile.rest(&call.doc, &prompt, &model);
-    let mut sum = Sum::new(profile, rest, prompt.messages.len());
+    let rest = profile.rest(&call.doc, &prompt, model);
+    let mut sum = Sum::default();
     for (i, message) in prompt.messages.iter().enumerate() {
         sum.push(profile.message(message, i == 0));
     }
-    sum.finish()
+    sum.finish(profile, rest)
 }
 
 /// The inputs of an embeddings call: texts, or token ids.
-fn inputs(profile: Profile, call: &Call) -> Option<Count> {
+fn inputs(profile: Profile<'_>, call: &Call) -> Option<Count> {
     let mut counts = Vec::new();
     if let Some(text) = call.doc.str("input") {
         counts.push(profile.plain(&text));
     } else {
         let elements = call.doc.elements("input")?;
         let ids = |elements: &[&str]| elements.iter().all(|id| crate::call::json::whole(id).is_some());
-        let exactly = |n: usize| Tally { likely: n as u64, at_most: n as u64, accuracy: Accuracy::Exact };
+        let exactly =
+            |n: usize| Tally { likely: n as u64, at_most: n as u64, accuracy: Accuracy::Exact, media: 0 };
         if ids(&elements) {
             counts.push(exactly(elements.len()));
         } else {
@@ -291,16 +391,18 @@ fn inputs(profile: Profile, call: &Call) -> Option<Count> {
         total.add(*count);
     }
     let messages = counts.iter().map(|count| count.likely).collect();
-    Some(finish(total, profile.model.label(), CountParts { messages, ..CountParts::default() }))
+    Some(finish(total, profile.encoding(), CountParts { messages, ..CountParts::default() }))
 }
 
 fn finish(total: Tally, encoding: &'static str, parts: CountParts) -> Count {
-    Count { likely: total.likely, at_most: total.at_most, accuracy: total.accuracy, encoding, parts }
+    let Tally { likely, at_most, accuracy, media } = total;
+    Count { likely, at_most, accuracy, encoding, parts, media }
 }
 
 /// Tokens of `call` without remembering anything.
 pub(super) fn count(call: &Call) -> Count {
-    without_memo(call)
+    let model = call.model().unwrap_or_default();
+    without_memo(call, Profile::of(call, &model), &model)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::Accuracy;
 use super::encoding::{Family, ModelEncoding};
 use super::picture::{Rule, size};
+use super::request::Profile;
 use super::tally::Tally;
 use crate::dialect::Source;
 
@@ -12,41 +13,43 @@ const MOST_PAGES: u64 = 600;
 const MOST_BASE64: usize = 64 << 20;
 
 /// Tokens of a document.
-pub(super) fn file(source: &Source<'_>, model: ModelEncoding, rule: Rule) -> Tally {
+pub(super) fn file(source: &Source<'_>, profile: Profile<'_>) -> Tally {
     let Source::Base64 { media_type, data } = source else {
-        return pages(None, model, rule);
+        return pages(None, profile);
     };
     if media_type.as_deref().is_some_and(|media| media.starts_with("text/")) {
-        return plain_text(data, model);
+        return plain_text(data, profile);
     }
     let bytes = size::decode_prefix(data, MOST_BASE64);
-    pages(page_count(&bytes), model, rule)
+    pages(page_count(&bytes), profile)
 }
 
 /// A text document: base64 of text, or else the text itself.
-fn plain_text(data: &str, model: ModelEncoding) -> Tally {
+fn plain_text(data: &str, profile: Profile<'_>) -> Tally {
     let bytes = size::decode_prefix(data, MOST_BASE64);
     let whole = bytes.len() * 4 + 8 > data.len() * 3;
     let decoded = String::from_utf8(bytes).ok().filter(|_| whole);
-    let mut count = Tally::from(model.measure(decoded.as_deref().unwrap_or(data)));
+    let mut count = profile.plain(decoded.as_deref().unwrap_or(data));
     // Nothing says what a file costs beside its text.
     count.weaken(Accuracy::Calibrated);
     count.slack(count.at_most / 10 + 16);
     count
 }
 
-fn pages(found: Option<u64>, model: ModelEncoding, rule: Rule) -> Tally {
+fn pages(found: Option<u64>, profile: Profile<'_>) -> Tally {
+    let (model, rule) = (profile.model, profile.picture);
     let picture = rule.unknown_size(None).at_most;
     // Likely and at most for one page: its text, and a picture of it.
     let (likely, at_most, accuracy) = match model.family {
         Family::ClaudeNew => (2321, 3000 + picture, Accuracy::Calibrated),
         Family::ClaudeOld => (2096, 3000 + picture, Accuracy::Calibrated),
         Family::Gemini if rule == Rule::Gemini25 => (256 + 500, 256 + 3000, Accuracy::Calibrated),
-        Family::Gemini => (560, 560 + 3000, Accuracy::Calibrated),
+        // Pages of text, tables and scans alike were billed 560; twice that at high resolution.
+        Family::Gemini => (560, 1120, Accuracy::Formula),
         _ => (2000, 3000 + picture, Accuracy::UpperBound),
     };
     match found {
-        Some(n) => Tally { likely: n * likely, at_most: n * at_most, accuracy },
+        Some(n) => Tally::of(n * likely, n * at_most, accuracy),
         None => Tally::bound(likely, MOST_PAGES * at_most),
     }
 }
@@ -91,7 +94,7 @@ pub(super) fn audio(source: &Source<'_>, model: ModelEncoding) -> Tally {
     match wav_rate(&size::decode_prefix(data, 256)) {
         Some(rate) if model.family == Family::OpenAi => {
             let likely = (bytes.saturating_sub(44) * per_second) / rate;
-            Tally { likely, at_most: likely + 1, accuracy: Accuracy::Formula }
+            Tally::of(likely, likely + 1, Accuracy::Formula)
         }
         Some(rate) => Tally::bound(bytes * per_second / rate, bytes * per_second / rate + 1),
         // Compressed: 128 kbit/s is usual, less than 8 kbit/s is not.
@@ -112,6 +115,7 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
 
     use super::*;
+    use crate::call::Dialect;
     use crate::tokens::Encoding;
 
     fn base64(bytes: &[u8]) -> Source<'static> {
@@ -119,7 +123,7 @@ mod tests {
     }
 
     fn file_for(model: &str, source: &Source<'_>) -> Tally {
-        file(source, Encoding::for_model(model), Rule::of(model))
+        file(source, Profile::new(Dialect::OpenAiChat, model))
     }
 
     #[test]

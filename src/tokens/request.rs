@@ -1,7 +1,8 @@
 //! A request's tokens, element by element, by the rules of its wire format and model.
 
 use super::document;
-use super::encoding::ModelEncoding;
+use super::encoding::{Family, ModelEncoding};
+use super::own::Own;
 use super::picture::Rule;
 use super::tally::Tally;
 use super::tools::{self, Layout};
@@ -10,11 +11,24 @@ use crate::call::{Call, Dialect, Doc};
 use crate::dialect::{Message, Part, Prompt, Role, Tool, ToolChoice};
 
 /// All that decides what an element costs, besides the element.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Profile {
+#[derive(Clone, Copy)]
+pub(super) struct Profile<'t> {
     pub(super) model: ModelEncoding,
     pub(super) picture: Rule,
     frame: Frame,
+    /// Resolution of pictures that the whole request asks for (Gemini).
+    resolution: Option<&'static str>,
+    own: Option<&'t Own>,
+}
+
+/// What tells one profile from another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Terms {
+    model: ModelEncoding,
+    picture: Rule,
+    frame: Frame,
+    resolution: Option<&'static str>,
+    own: Option<u64>,
 }
 
 /// What stands around messages.
@@ -28,6 +42,8 @@ enum Frame {
     Responses,
     /// Claude: 7 around the first message, 4 for each other.
     Anthropic,
+    /// Ollama: the model's own template.
+    Template,
     /// Nothing known.
     None,
 }
@@ -52,21 +68,56 @@ pub(super) struct RestCount {
     pub(super) joins: bool,
 }
 
-impl Profile {
-    pub(super) fn of(call: &Call) -> Self {
-        let name = call.model().unwrap_or_default();
-        Self::new(call.dialect, &name)
-    }
-
+impl<'t> Profile<'t> {
     pub(super) fn new(dialect: Dialect, name: &str) -> Self {
         let frame = match dialect {
             Dialect::OpenAiChat if name.contains("gpt-3.5-turbo-0301") => Frame::Chat0301,
             Dialect::OpenAiChat => Frame::Chat,
+            Dialect::OpenAiResponses => Frame::Responses,
             Dialect::AnthropicMessages => Frame::Anthropic,
-            other if other.name() == "openai-responses" => Frame::Responses,
+            Dialect::OllamaChat => Frame::Template,
             _ => Frame::None,
         };
-        Self { model: Encoding::for_model(name), picture: Rule::of(name), frame }
+        Self { model: Encoding::for_model(name), picture: Rule::of(name), frame, resolution: None, own: None }
+    }
+
+    /// That of a call to the model of this name. Its body may say how finely pictures are looked at.
+    pub(super) fn of(call: &Call, name: &str) -> Self {
+        let (doc, profile) = (&call.doc, Self::new(call.dialect, name));
+        if call.dialect != Dialect::GeminiGenerate {
+            return profile;
+        }
+        let config = ["generationConfig", "generation_config"].into_iter().find_map(|name| doc.object(name));
+        let asked = config.and_then(|config| {
+            ["mediaResolution", "media_resolution"].into_iter().find_map(|name| config.some(name))
+        });
+        Self { resolution: asked.and_then(resolution), ..profile }
+    }
+
+    /// The same with the caller's own tokenizer.
+    pub(super) fn with(self, own: &'t Own) -> Self {
+        Self { own: Some(own), ..self }
+    }
+
+    pub(super) fn terms(self) -> Terms {
+        Terms {
+            model: self.model,
+            picture: self.picture,
+            frame: self.frame,
+            resolution: self.resolution,
+            own: self.own.map(|own| own.id),
+        }
+    }
+
+    /// Name of what texts are counted with.
+    pub(super) fn encoding(self) -> &'static str {
+        match self.own {
+            Some(own) => own.tokenizer.name(),
+            None if self.model.family == Family::OpenAi && !self.model.sure && cfg!(feature = "tiktoken") => {
+                "o200k_base (assumed)"
+            }
+            None => self.model.label(),
+        }
     }
 
     fn is_chat(self) -> bool {
@@ -77,13 +128,11 @@ impl Profile {
     pub(super) fn framing(self, messages: usize) -> Tally {
         match self.frame {
             // One more at most: the accounting has changed by so much before.
-            Frame::Chat | Frame::Chat0301 | Frame::Responses => {
-                Tally { likely: 3, at_most: 4, accuracy: Accuracy::Formula }
-            }
-            Frame::Anthropic if messages > 0 => {
-                Tally { likely: 7, at_most: 8, accuracy: Accuracy::Calibrated }
-            }
-            Frame::Anthropic | Frame::None => Tally::default(),
+            Frame::Chat | Frame::Chat0301 | Frame::Responses => Tally::of(3, 4, Accuracy::Formula),
+            Frame::Anthropic if messages > 0 => Tally::of(7, 8, Accuracy::Calibrated),
+            // A template may begin with rules of its own.
+            Frame::Template if messages > 0 => Tally::bound(4, 64),
+            Frame::Anthropic | Frame::Template | Frame::None => Tally::default(),
         }
     }
 
@@ -97,12 +146,12 @@ impl Profile {
         {
             // Most of it is encrypted; what it costs is in the usage of the call that made it, at most its bytes.
             let bytes = message.raw.len() as u64;
-            *tally = Tally::bound(bytes.div_ceil(4), bytes);
+            *tally = Tally::bound(bytes.div_ceil(4), bytes).as_media();
             return count;
         }
         match self.frame {
             Frame::Responses if !message.parts.is_empty() && message.parts.iter().all(is_call) => {
-                tally.add(Tally { likely: 0, at_most: 4, accuracy: Accuracy::Formula });
+                tally.add(Tally::of(0, 4, Accuracy::Formula));
             }
             Frame::Chat | Frame::Chat0301 | Frame::Responses => {
                 let role = if message.role == Role::Other { 4 } else { 1 };
@@ -120,13 +169,25 @@ impl Profile {
             }
             Frame::Anthropic => {
                 if !first {
-                    tally.add(Tally { likely: 4, at_most: 5, accuracy: Accuracy::Calibrated });
+                    tally.add(Tally::of(4, 5, Accuracy::Calibrated));
                 }
             }
+            Frame::Template => tally.add(Tally::bound(5, 16)),
             Frame::None => tally.weaken(Accuracy::Calibrated),
         }
+        if self.own.is_some() {
+            // The tokenizer is known, the template around the messages is not.
+            tally.weaken(Accuracy::Calibrated);
+            tally.slack(12);
+        }
+        // A part may say it too; which one does not matter for the bound.
+        let finest = match self.model.family {
+            Family::Gemini if message.raw.contains("MEDIA_RESOLUTION_") => resolution(message.raw),
+            _ => None,
+        };
+        let profile = Self { resolution: finest.or(self.resolution), ..self };
         for part in &message.parts {
-            tally.add(self.part(part));
+            tally.add(profile.part(part));
         }
         if message.role == Role::Function {
             tally.less(2);
@@ -143,15 +204,18 @@ impl Profile {
     fn line_end(self, message: &Message<'_>) -> u64 {
         match message.parts.last() {
             Some(Part::Text(text)) => {
-                let longer = self.model.measure(&format!("{text}\n")).likely;
-                longer.saturating_sub(self.model.measure(text).likely)
+                let longer = self.text(&format!("{text}\n")).likely;
+                longer.saturating_sub(self.text(text).likely)
             }
             _ => 1,
         }
     }
 
     fn text(self, text: &str) -> Tally {
-        self.model.measure(text).into()
+        match self.own {
+            Some(own) => own.count(text),
+            None => self.model.measure(text).into(),
+        }
     }
 
     /// One piece of a message.
@@ -163,9 +227,9 @@ impl Profile {
                 count.weaken(Accuracy::Calibrated);
                 count
             }
-            Part::Image(image) => self.picture.count(image),
-            Part::Audio(source) => document::audio(source, self.model),
-            Part::File(source) => document::file(source, self.model, self.picture),
+            Part::Image(image) => self.picture.count(image, self.resolution).as_media(),
+            Part::Audio(source) => document::audio(source, self.model).as_media(),
+            Part::File(source) => document::file(source, self).as_media(),
             Part::ToolCall { name, arguments, legacy, .. } => {
                 let mut count = self.text(name);
                 count.add(self.text(arguments));
@@ -181,13 +245,13 @@ impl Profile {
                     count.add(self.part(part));
                 }
                 if self.frame == Frame::Anthropic {
-                    count.add(Tally { likely: 3, at_most: 11, accuracy: Accuracy::Calibrated });
+                    count.add(Tally::of(3, 11, Accuracy::Calibrated));
                 }
                 count
             }
             Part::Unknown(raw) => {
                 let bytes = raw.len() as u64;
-                Tally::bound(bytes.div_ceil(3), bytes)
+                Tally::bound(bytes.div_ceil(3), bytes).as_media()
             }
         }
     }
@@ -205,7 +269,7 @@ impl Profile {
         if !prompt.tools.is_empty() {
             count.tools = match self.frame {
                 Frame::Anthropic => anthropic::tools(self, &prompt.tools, &prompt.tool_choice, model),
-                Frame::None => self.json_tools(&prompt.tools),
+                Frame::Template | Frame::None => self.json_tools(&prompt.tools),
                 _ => self.openai_tools(doc, &prompt.tools, &prompt.tool_choice),
             };
             count.joins = self.is_chat() && prompt.tools.iter().any(|tool| !tool.hosted);
@@ -224,7 +288,7 @@ impl Profile {
         for tool in tools {
             let mut count = self.text(&tools::compact(tool.raw));
             if tool.hosted {
-                count = Tally::bound(count.likely, tool.raw.len() as u64);
+                count = Tally::bound(count.likely, tool.raw.len() as u64).as_media();
             }
             count.weaken(Accuracy::Calibrated);
             total.add(count);
@@ -263,7 +327,8 @@ impl Profile {
             total.add(count);
         }
         for tool in tools.iter().filter(|tool| tool.hosted) {
-            total.add(Tally::bound(self.text(&tools::compact(tool.raw)).likely, tool.raw.len() as u64));
+            let json = self.text(&tools::compact(tool.raw)).likely;
+            total.add(Tally::bound(json, tool.raw.len() as u64).as_media());
         }
         total
     }
@@ -276,7 +341,7 @@ impl Profile {
                 count.add(self.text(&text));
             }
         }
-        count.add(Tally { likely: 10, at_most: 20, accuracy: Accuracy::Calibrated });
+        count.add(Tally::of(10, 20, Accuracy::Calibrated));
         count
     }
 
@@ -289,6 +354,18 @@ impl Profile {
 impl RestCount {
     /// Tokens that tool definitions save when a system message stands ahead of them.
     pub(super) const JOIN: u64 = 4;
+}
+
+/// The finest of Gemini's resolutions that a text names.
+fn resolution(text: &str) -> Option<&'static str> {
+    [
+        "MEDIA_RESOLUTION_ULTRA_HIGH",
+        "MEDIA_RESOLUTION_HIGH",
+        "MEDIA_RESOLUTION_MEDIUM",
+        "MEDIA_RESOLUTION_LOW",
+    ]
+    .into_iter()
+    .find(|level| text.contains(level))
 }
 
 fn is_call(part: &Part<'_>) -> bool {
@@ -311,9 +388,9 @@ pub(super) fn beyond_bytes(prompt: &Prompt<'_>, dialect: Dialect) -> Option<u64>
     if heavy || (dialect == Dialect::AnthropicMessages && prompt.tools.iter().any(anthropic::is_built_in)) {
         return None;
     }
-    // An element's frame is at most eight tokens more than its shortest JSON; Claude's hidden prompt takes 804.
+    // An element's frame is at most sixteen tokens more than its shortest JSON; Claude's hidden prompt takes 804.
     let elements = (prompt.messages.len() + prompt.tools.len()) as u64;
-    Some(8 * elements + if dialect == Dialect::AnthropicMessages { 1024 } else { 64 })
+    Some(16 * elements + if dialect == Dialect::AnthropicMessages { 1024 } else { 80 })
 }
 
 #[cfg(all(test, feature = "tiktoken"))]

@@ -9,17 +9,29 @@ pub(super) struct Tally {
     pub(super) likely: u64,
     pub(super) at_most: u64,
     pub(super) accuracy: Accuracy,
+    /// Of the likely ones, those of pictures, documents, sound and the provider's own tools.
+    pub(super) media: u64,
 }
 
 impl Tally {
     /// A number that a published rule gives.
     pub(super) fn formula(tokens: u64) -> Self {
-        Self { likely: tokens, at_most: tokens, accuracy: Accuracy::Formula }
+        Self { likely: tokens, at_most: tokens, accuracy: Accuracy::Formula, media: 0 }
     }
 
     /// Two figures and no rule that gives them.
     pub(super) fn bound(likely: u64, at_most: u64) -> Self {
-        Self { likely: likely.min(at_most), at_most, accuracy: Accuracy::UpperBound }
+        Self { likely: likely.min(at_most), at_most, accuracy: Accuracy::UpperBound, media: 0 }
+    }
+
+    /// Two figures and how sure they are.
+    pub(super) fn of(likely: u64, at_most: u64, accuracy: Accuracy) -> Self {
+        Self { likely, at_most, accuracy, media: 0 }
+    }
+
+    /// The same, all of it no text.
+    pub(super) fn as_media(self) -> Self {
+        Self { media: self.likely, ..self }
     }
 
     /// This and that: as sure as the less sure of them.
@@ -27,6 +39,7 @@ impl Tally {
         self.likely = self.likely.saturating_add(other.likely);
         self.at_most = self.at_most.saturating_add(other.at_most);
         self.accuracy = self.accuracy.max(other.accuracy);
+        self.media = self.media.saturating_add(other.media);
     }
 
     /// So much more at most, if a rule is not quite sure.
@@ -48,6 +61,6 @@ impl Tally {
 
 impl From<Measured> for Tally {
     fn from(text: Measured) -> Self {
-        Self { likely: text.likely, at_most: text.at_most, accuracy: text.accuracy }
+        Self { likely: text.likely, at_most: text.at_most, accuracy: text.accuracy, media: 0 }
     }
 }

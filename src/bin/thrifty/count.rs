@@ -1,4 +1,6 @@
-//! `thrifty count`: tokens of a request, by part.
+//! `thrifty count`: tokens of a request, by part, or of texts.
+
+mod folder;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -6,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use thrifty::call::{Call, Dialect};
-use thrifty::tokens::{self, Accuracy, Count, Encoding, Family, TextClass};
+use thrifty::tokens::{self, Accuracy, Count, Encoding};
 use thrifty::{Error, dialect::Role};
 
 use crate::input;
@@ -19,7 +21,7 @@ use crate::output::{Code, Ended, Out, grouped, json, table};
 /// calibrated (an estimate, for models whose tokenizer is not public), upper_bound (only a bound is known).
 #[derive(Args, Debug)]
 pub(crate) struct CountArgs {
-    /// File with the JSON body of a request, or with bare text after --text; `-` reads standard input
+    /// File with the JSON body of a request; after --text a file of bare text, or a folder of them; `-` reads standard input
     file: PathBuf,
     /// Format of the request (openai-chat, anthropic-messages, openai-responses, gemini-generate, ...); recognised by the body if left out
     #[arg(long)]
@@ -77,31 +79,19 @@ impl Counted {
     }
 
     fn of_text(text: &str, encoding: Option<Encoding>, model: Option<&str>) -> Self {
-        let by_model = model.map(Encoding::for_model);
-        let encoding = encoding.or(by_model.map(|model| model.encoding)).unwrap_or_default();
-        let raw = encoding.count(text);
-        let bytes = text.len() as u64;
-        match by_model {
-            Some(model) if model.family != Family::OpenAi || !model.sure => {
-                // No tokenizer that falls back to bytes makes more tokens than there are bytes.
-                let factor = model.family.factor(TextClass::of(text));
-                let likely = raw.saturating_mul(factor).div_ceil(1_000).min(bytes);
-                Self {
-                    tokens: likely,
-                    upper_bound: bytes,
-                    accuracy: Accuracy::Calibrated.name(),
-                    encoding: model.label(),
-                    parts: Parts::Text { text: likely },
-                }
+        let (tokens, upper_bound, accuracy, encoding) = match (encoding, model) {
+            (None, Some(model)) => {
+                let count = tokens::count_text_for(text, model);
+                (count.likely, count.at_most, count.accuracy, count.encoding)
             }
-            _ => Self {
-                tokens: raw,
-                upper_bound: raw,
-                accuracy: Accuracy::Exact.name(),
-                encoding: encoding.name(),
-                parts: Parts::Text { text: raw },
-            },
-        }
+            (encoding, _) => {
+                let encoding = encoding.unwrap_or_default();
+                let count = encoding.count(text);
+                (count, count, Accuracy::Exact, encoding.name())
+            }
+        };
+        let parts = Parts::Text { text: tokens };
+        Self { tokens, upper_bound, accuracy: accuracy.name(), encoding, parts }
     }
 }
 
@@ -112,6 +102,10 @@ pub(crate) fn run(args: &CountArgs, out: &mut Out) -> Ended {
     }
     if args.text {
         let encoding = args.encoding.as_deref().map(encoding).transpose()?;
+        if args.file.is_dir() {
+            let counted = folder::count(&args.file, |text| Counted::of_text(text, encoding, model))?;
+            return folder::show(out, &counted, args.json);
+        }
         let counted = Counted::of_text(&input::read_text(&args.file)?, encoding, model);
         if args.json {
             json(out, &counted)?;

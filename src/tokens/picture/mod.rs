@@ -113,16 +113,16 @@ impl Rule {
                 let price = |limit| (patches(width, height, limit) * hundredths).div_ceil(100);
                 // Chat completions billed one more than the rule for each picture.
                 let at_most = price(limit).max(price(safe)) + 1;
-                Tally { likely: price(limit), at_most, accuracy: Accuracy::Formula }
+                Tally::of(price(limit), at_most, Accuracy::Formula)
             }
             Self::Claude { edge, cap } => Tally::formula(claude(width, height, edge, cap)),
             Self::GeminiBudget => Tally::formula(gemini(width, height, detail)),
-            Self::Gemini25 => Tally { likely: 256, at_most: 2048, accuracy: Accuracy::Calibrated },
+            Self::Gemini25 => Tally::of(256, 2048, Accuracy::Calibrated),
             Self::GeminiTiles if width <= 384 && height <= 384 => Tally::formula(258),
             Self::GeminiTiles => Tally::formula(258 * width.div_ceil(768) * height.div_ceil(768)),
             Self::Unknown => {
                 let likely = 85 + 170 * tiles(width, height);
-                Tally { likely, at_most: DEAREST, accuracy: Accuracy::UpperBound }
+                Tally::of(likely, DEAREST, Accuracy::UpperBound)
             }
         }
     }
@@ -141,12 +141,12 @@ impl Rule {
             Self::Gemini25 => 2048,
             Self::GeminiTiles | Self::Unknown => DEAREST,
         };
-        Tally { likely: self.tokens((1024, 1024), detail).likely, at_most, accuracy: Accuracy::UpperBound }
+        Tally::of(self.tokens((1024, 1024), detail).likely, at_most, Accuracy::UpperBound)
     }
 
-    /// Tokens of a picture part.
-    pub(super) fn count(self, image: &Image<'_>) -> Tally {
-        let detail = image.detail.as_deref();
+    /// Tokens of a picture part; `otherwise` is the detail of one that says none.
+    pub(super) fn count(self, image: &Image<'_>, otherwise: Option<&str>) -> Tally {
+        let detail = image.detail.as_deref().or(otherwise);
         match &image.source {
             Source::Base64 { data, .. } => match size::of_base64(data) {
                 Some(size) => self.tokens(size, detail),

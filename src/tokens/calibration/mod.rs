@@ -1,0 +1,379 @@
+//! What providers have billed, fed back into the estimates.
+//!
+//! No tokenizer is published for Claude and Gemini, and formulas change without notice. Each billed call tells by how
+//! much the estimate of its prompt was off; a running ratio for each model learns from that, and says how sure it is.
+
+mod log;
+mod scale;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use self::log::Log;
+use self::scale::{ENOUGH, ONE, Running, mul_div};
+use super::{Accuracy, Count};
+use crate::Error;
+use crate::call::{Call, Dialect};
+use crate::dialect::Usage;
+
+/// Models kept apart. Names come from callers; memory must not.
+const MOST_MODELS: usize = 1_000;
+/// A smaller prompt is mostly framing, and teaches nothing about text.
+const LEAST: u64 = 50;
+
+/// Learns for each model how many tokens are billed for each that was estimated. Clones learn together.
+///
+/// The mean of the first ten billed calls, then a tenth of each new one, between 0.5 and 3, on top of the start
+/// factors by class of text. From 16 calls on the 95th percentile of the last 64 errors is the margin of
+/// [`Count::at_most`]; before that a tenth is. Counts by formula stay as they are, until the median of 16 calls is off
+/// by more than 1 %: that is said once in the log, and the model's counts are calibrated ones from then on.
+///
+/// # Example
+/// ```
+/// use thrifty::call::Call;
+/// use thrifty::dialect::Usage;
+/// use thrifty::tokens::{Calibration, Counter, Expected};
+///
+/// let calibration = Calibration::default();
+/// let counter = Counter::default().calibrated(calibration.clone());
+/// let text = "The ferry left the harbour at noon. ".repeat(20);
+/// let call = Call::post("https://api.anthropic.com/v1/messages",
+///     format!(r#"{{"model":"claude-opus-5","max_tokens":9,"messages":[{{"role":"user","content":"{text}"}}]}}"#));
+/// let expected = Expected::of(&call, &counter.uncalibrated(&call)).expect("a call to learn from");
+/// for _ in 0..16 {
+///     let usage = Usage::of(expected.tokens() * 9 / 10, 5); // what the replies said
+///     calibration.learn(&expected, Some("claude-opus-5-20260801"), &usage);
+/// }
+/// let known = &calibration.scales()[0];
+/// assert_eq!((known.samples, (known.scale + 5_000) / 10_000), (16, 90)); // hundredths
+/// assert!(counter.count(&call).at_most < expected.tokens());
+/// ```
+/// # Kept across restarts
+/// ```
+/// use thrifty::tokens::Calibration;
+/// # let dir = std::env::temp_dir().join(format!("thrifty-doc-calibration-{}", std::process::id()));
+/// # std::fs::create_dir_all(&dir).ok();
+///
+/// let calibration = Calibration::open(dir.join("receipts.calibration"))?; // beside the ledger's file
+/// assert!(calibration.scales().is_empty());
+/// # std::fs::remove_dir_all(&dir).ok();
+/// # Ok::<(), thrifty::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Calibration(Arc<Mutex<State>>);
+
+type Models = BTreeMap<Key, Running>;
+
+#[derive(Default)]
+struct State {
+    models: Models,
+    log: Option<Log>,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    dialect: String,
+    model: String,
+}
+
+impl Key {
+    fn new(dialect: Dialect, model: &str) -> Self {
+        Self { dialect: dialect.name().to_owned(), model: undated(model) }
+    }
+}
+
+/// What a call is expected to be billed; learned from once its usage is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    dialect: Dialect,
+    model: String,
+    tokens: u64,
+    formula: bool,
+}
+
+impl Expected {
+    /// `None` if the bill of `call` would teach nothing about its text: it names no model, takes under 50 tokens,
+    /// pictures, documents and the like are above a fifth of it, the provider runs tools of its own, or keeps a part
+    /// of the prompt.
+    ///
+    /// `count` is [`Counter::uncalibrated`](super::Counter::uncalibrated) of the call as it is sent.
+    #[must_use]
+    pub fn of(call: &Call, count: &Count) -> Option<Self> {
+        let elsewhere = [
+            "previous_response_id",
+            "conversation",
+            "cachedContent",
+            "cached_content",
+            "container",
+            "context_management",
+            "mcp_servers",
+            "plugins",
+            "web_search_options",
+        ];
+        let dull = count.likely < LEAST
+            || count.media.saturating_mul(5) > count.likely
+            || call.dialect == Dialect::Opaque
+            || elsewhere.iter().any(|member| call.doc.some(member).is_some())
+            || (call.dialect == Dialect::OpenAiResponses && call.doc.some("prompt").is_some())
+            || call.doc.str("truncation").is_some_and(|word| word != "disabled");
+        let model = call.model().filter(|model| !dull && !model.is_empty())?;
+        if call.format().prompt(call).tools.iter().any(|tool| tool.hosted) {
+            return None;
+        }
+        Some(Self {
+            dialect: call.dialect,
+            model,
+            tokens: count.likely,
+            formula: count.accuracy <= Accuracy::Formula,
+        })
+    }
+
+    /// The estimate.
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+}
+
+/// What came of one billed call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Learned {
+    /// The model's ratio has moved.
+    Taken,
+    /// Nothing; this is why.
+    Skipped(&'static str),
+}
+
+/// What was learned of one model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Scale {
+    /// Name of the wire format it was called in.
+    pub dialect: String,
+    /// The model, without provider, date and fine-tuning marks.
+    pub model: String,
+    /// Billed calls it rests on.
+    pub samples: u64,
+    /// Billed tokens over estimated ones, in millionths.
+    pub scale: u64,
+    /// Median error of the last 64 predictions, in millionths; `None` before the second call.
+    pub median_error: Option<u64>,
+    /// Their 95th percentile.
+    pub p95_error: Option<u64>,
+    /// True if counts by formula are off by more than 1 %.
+    pub drifts: bool,
+}
+
+impl fmt::Display for Scale {
+    /// One line for people: `claude-opus-5 (anthropic-messages): x 0.912 after 40 calls, error 1.2 % (median), 3.1 % (95 %)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { model, dialect, samples, scale, .. } = self;
+        write!(f, "{model} ({dialect}): x {}.{:03}", scale / ONE, scale % ONE / 1_000)?;
+        write!(f, " after {samples} {}", if *samples == 1 { "call" } else { "calls" })?;
+        if let (Some(median), Some(p95)) = (self.median_error, self.p95_error) {
+            let percent = |error: u64| format!("{}.{} %", error / 10_000, error % 10_000 / 1_000);
+            write!(f, ", error {} (median), {} (95 %)", percent(median), percent(p95))?;
+        }
+        if self.drifts {
+            f.write_str(", the formula has drifted")?;
+        }
+        Ok(())
+    }
+}
+
+impl Calibration {
+    /// A calibration that is kept in this file, one line for each billed call, and goes on where it ended. What was
+    /// learned on top of other start factors is forgotten.
+    ///
+    /// A file that cannot be written later on fails no call; it is said once in the log.
+    ///
+    /// # Errors
+    /// [`Kind::Store`](crate::Kind::Store) when it cannot be opened or is another file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let (log, models) = Log::open(path.as_ref())?;
+        Ok(Self(Arc::new(Mutex::new(State { models, log: Some(log) }))))
+    }
+
+    /// Learns from a call that was billed. `answered` is the model that the reply names.
+    pub fn learn(&self, expected: &Expected, answered: Option<&str>, usage: &Usage) -> Learned {
+        let Some(billed) = usage.input else { return Learned::Skipped("the reply told no usage") };
+        if billed < LEAST || expected.tokens == 0 {
+            return Learned::Skipped("the prompt was too short");
+        }
+        let key = Key::new(expected.dialect, &expected.model);
+        if answered.is_some_and(|answered| undated(answered) != key.model) {
+            return Learned::Skipped("another model answered");
+        }
+        let mut state = self.state();
+        if !state.models.contains_key(&key) && state.models.len() >= MOST_MODELS {
+            return Learned::Skipped("too many models");
+        }
+        let State { models, log } = &mut *state;
+        let running = models.entry(key.clone()).or_default();
+        let drifted = running.drifts();
+        let sample = running.learn(expected.tokens, billed, expected.formula);
+        let drifts = running.drifts() && !drifted;
+        if let Some(log) = log {
+            log.push(&key, sample, models);
+        }
+        drop(state);
+        if drifts {
+            tracing::warn!(model = key.model, "the formula for prompt tokens is off by more than 1 %");
+        }
+        Learned::Taken
+    }
+
+    /// `count` corrected by what was learned of the call's model.
+    #[must_use]
+    pub fn adjust(&self, call: &Call, count: Count) -> Count {
+        let Some(model) = call.model() else { return count };
+        let state = self.state();
+        let Some(running) = state.models.get(&Key::new(call.dialect, &model)) else { return count };
+        if count.accuracy <= Accuracy::Formula && !running.drifts() {
+            return count;
+        }
+        let scale = if running.formula { running.in_force() } else { running.scale };
+        let margin = running.error(95).filter(|_| running.samples >= ENOUGH);
+        drop(state);
+        adjusted(call, count, scale, margin)
+    }
+
+    /// All that was learned.
+    #[must_use]
+    pub fn scales(&self) -> Vec<Scale> {
+        let state = self.state();
+        let scales = state.models.iter().map(|(key, running)| Scale {
+            dialect: key.dialect.clone(),
+            model: key.model.clone(),
+            samples: running.samples,
+            scale: running.scale,
+            median_error: running.error(50),
+            p95_error: running.error(95),
+            drifts: running.drifts(),
+        });
+        scales.collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Calibration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.scales().iter().map(ToString::to_string)).finish()
+    }
+}
+
+fn adjusted(call: &Call, mut count: Count, scale: u64, margin: Option<u64>) -> Count {
+    let media = count.media.min(count.likely);
+    let text = mul_div(count.likely - media, scale, ONE);
+    let likely = text.saturating_add(media);
+    // Only text was learned from.
+    let sure = margin.filter(|_| media == 0);
+    let learned_all = count.accuracy != Accuracy::UpperBound || call.dialect == Dialect::OllamaChat;
+    let at_most = match sure {
+        Some(margin) if learned_all => {
+            count.accuracy = Accuracy::Calibrated;
+            mul_div(likely, ONE + margin, ONE).saturating_add(1)
+        }
+        _ => {
+            count.accuracy = count.accuracy.max(Accuracy::Calibrated);
+            let tenth = likely.saturating_add(likely.div_ceil(10));
+            mul_div(count.at_most, scale.max(ONE), ONE).max(tenth)
+        }
+    };
+    spread(&mut count, likely);
+    count.at_most = at_most.max(likely);
+    count
+}
+
+/// `count` with `likely` tokens, shared out among its parts.
+pub(super) fn spread_to(mut count: Count, likely: u64) -> Count {
+    spread(&mut count, likely);
+    count.likely = likely;
+    count
+}
+
+/// Gives each part its share of `likely`, so that they add up to it.
+fn spread(count: &mut Count, likely: u64) {
+    let (before, parts) = (count.likely, &mut count.parts);
+    let (mut sum, mut given) = (0u64, 0u64);
+    let single = [&mut parts.system, &mut parts.tools, &mut parts.response_format, &mut parts.framing];
+    for part in parts.messages.iter_mut().chain(single) {
+        sum = sum.saturating_add(*part);
+        let upto = mul_div(sum, likely, before.max(1));
+        *part = upto - given;
+        given = upto;
+    }
+    count.likely = given;
+}
+
+/// A model's name without provider, tuning marks and the date at its end.
+fn undated(model: &str) -> String {
+    let bare = super::encoding::bare(model);
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let name = bare.split('@').next().unwrap_or_default();
+    let name = name.strip_suffix("-latest").unwrap_or(name);
+    // `-20250929`, `-2025-09-29`, and `-v1:0` of Bedrock behind them.
+    let name = match name.rsplit_once("-v") {
+        Some((front, version)) if version.split(':').all(digits) && version.contains(':') => front,
+        _ => name,
+    };
+    let cut = match name.len().checked_sub(11).and_then(|at| name.split_at_checked(at)) {
+        Some((front, date)) if date.starts_with('-') => {
+            let mut parts = date[1..].split('-');
+            let is_date =
+                parts.clone().count() == 3 && parts.all(digits) && date.as_bytes().get(5) == Some(&b'-');
+            is_date.then_some(front)
+        }
+        _ => None,
+    };
+    let cut = cut.or_else(|| {
+        name.rsplit_once('-').filter(|(_, date)| date.len() == 8 && digits(date)).map(|(front, _)| front)
+    });
+    cut.unwrap_or(name).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_no_part_of_a_models_name() {
+        for (name, bare) in [
+            ("gpt-4o-2024-08-06", "gpt-4o"),
+            ("gpt-4o", "gpt-4o"),
+            ("gpt-4o-mini", "gpt-4o-mini"),
+            ("claude-opus-4-5-20251101", "claude-opus-4-5"),
+            ("claude-opus-4-5@20251101", "claude-opus-4-5"),
+            ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-sonnet-4-5"),
+            ("ft:gpt-4o-2024-08-06:org::id", "gpt-4o"),
+            ("claude-3-5-sonnet-latest", "claude-3-5-sonnet"),
+            ("models/gemini-3-pro", "gemini-3-pro"),
+            ("", ""),
+            ("\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}", "\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}"),
+        ] {
+            assert_eq!(undated(name), bare, "{name}");
+        }
+    }
+
+    #[test]
+    fn parts_add_up_after_any_scale() {
+        for scale in [500_000, 913_477, 1_000_000, 1_333_333, 3_000_000] {
+            let mut count = Count { likely: 127, at_most: 140, ..Count::default() };
+            count.parts.messages = vec![13, 17, 41];
+            (count.parts.system, count.parts.tools, count.parts.framing) = (9, 40, 7);
+            let call = Call::post("https://a.example/v1/messages", "{}");
+            let found = adjusted(&call, count, scale, None);
+            let parts = &found.parts;
+            let sum: u64 = parts.messages.iter().sum::<u64>() + parts.system + parts.tools + parts.framing;
+            assert_eq!(sum, found.likely);
+            assert_eq!(found.likely, 127 * scale / ONE);
+            assert!(found.at_most >= found.likely + found.likely / 10);
+        }
+    }
+}
