@@ -266,7 +266,7 @@ fn what_may_not_be_cached_has_a_reason() {
         (r#"{"model":"m","messages":["\ud800"]}"#, "lone-surrogate"),
         ("[1]", "not-an-object"),
         ("{} {}", "not-json"),
-        ("", "not-json"),
+        ("", "no-body"),
     ] {
         assert_eq!(body_key(body), Err(Bypass(why)), "{body}");
     }

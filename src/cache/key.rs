@@ -256,6 +256,9 @@ impl Keyer {
             return Ok(CacheKey(sink.finish()));
         }
         let body = call.doc.bytes();
+        if body.is_empty() {
+            return Err(Bypass("no-body"));
+        }
         let is_plain = canon::encode_request(body, call.dialect, excluded(call.dialect), &mut sink)?;
         if !is_plain && let Some(reason) = call.format().bypass(call) {
             return Err(Bypass(reason));

@@ -118,7 +118,7 @@ where
 /// |---|---|
 /// | prompt over its budget, body not understood | 400 |
 /// | request body over the limit | 413 |
-/// | spending limit reached | 429, with `x-should-retry: false` |
+/// | spending limit reached | 429 |
 /// | a cached answer was demanded and there is none | 504 |
 /// | the provider could not be reached, and all errors of other layers | 502 |
 /// | anything else of ours | 500 |
@@ -176,7 +176,7 @@ where
         Err(cause) if cause.is::<LengthLimitError>() => Err(Error::caused_by(
             Kind::BadInput,
             format!("the request body is over the limit of {max_body} bytes"),
-            "send less, or raise the edge's `max_body`",
+            "send less, or raise it (`FromHttp::max_body`; `max_body_bytes` of `thrifty serve`)",
             cause,
         )),
         Err(cause) => {

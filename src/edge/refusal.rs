@@ -9,8 +9,8 @@ use crate::call::{Dialect, Reply, ReplyBody};
 /// A reply with this status and message, in the shape of this dialect's own errors. `path` is that of the request:
 /// the providers of embeddings share a dialect and differ in their errors.
 ///
-/// All but 502 carry `x-should-retry: false`, which providers' clients obey first: the same request would be refused
-/// again.
+/// All but 502 and 429 carry `x-should-retry: false`, which providers' clients obey first: the same request would be
+/// refused again. A limit may have room again as soon as a call in flight turns out cheaper than what it reserved.
 ///
 /// # Example
 /// ```
@@ -26,7 +26,7 @@ pub fn refuse(dialect: Dialect, path: &str, status: StatusCode, message: &str) -
     let mut reply = Reply::new(ReplyBody::full(error_body(dialect, path, status, message)));
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if status != StatusCode::BAD_GATEWAY {
+    if !matches!(status, StatusCode::BAD_GATEWAY | StatusCode::TOO_MANY_REQUESTS) {
         reply.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));
     }
     reply
@@ -186,11 +186,8 @@ mod tests {
             assert_eq!(reply.status(), status);
             assert_eq!(reply.body().complete().as_deref(), Some(want.as_bytes()), "{dialect} {status}");
             let again = !reply.headers().contains_key("x-should-retry");
-            assert_eq!(
-                again,
-                status == StatusCode::BAD_GATEWAY,
-                "only a provider out of reach is worth a retry"
-            );
+            let may_change = matches!(status, StatusCode::BAD_GATEWAY | StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(again, may_change, "a provider out of reach and a limit are worth a retry");
         }
     }
 }

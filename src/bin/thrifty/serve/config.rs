@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -82,7 +83,7 @@ pub(crate) struct Trim {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cap {
     /// Output tokens at most.
-    pub(crate) tokens: u64,
+    pub(crate) tokens: NonZeroU64,
 }
 
 /// Calls for which all of these hold go to `model`; the first rule that holds decides.

@@ -14,7 +14,7 @@ use thrifty::budget::Budget;
 use thrifty::cache::CacheHandle;
 use thrifty::call::{Dialect, Reply, ReplyBody};
 use thrifty::edge::{FromHttp, refuse};
-use thrifty::price::Usd;
+use thrifty::price::{CostState, Usd};
 use thrifty::receipt::{Draft, Ledger, Receipt, ReceiptHandle, Served};
 use thrifty::stack::Stack;
 use thrifty::{Error, Kind};
@@ -234,9 +234,12 @@ impl Known {
             billed => billed,
         };
         let saved = receipt.avoided.total();
+        // What a stored answer without a price had cost is not known, and that is not 0.
+        let is_known =
+            if receipt.served.is_free() { receipt.state == CostState::Exact } else { billed.is_some() };
         Self {
             billed,
-            saved: (billed.is_some() || saved != Usd::ZERO).then_some(saved),
+            saved: (is_known || saved != Usd::ZERO).then_some(saved),
             input: receipt.usage.and_then(|usage| usage.input).or(receipt.tokens_after),
             served: receipt.served.name(),
         }
@@ -246,4 +249,20 @@ impl Known {
 fn not_found(dialect: Dialect, path: &str, problem: &str, way_out: &str) -> Reply {
     let error = Error::bad_input(problem, way_out);
     refuse(dialect, path, StatusCode::NOT_FOUND, &error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stored_answer_without_a_price_saved_is_not_said_to_be_nothing() {
+        let mut receipt = Receipt::default();
+        receipt.served = Served::Memory;
+        receipt.billed = Some(Usd::ZERO);
+        receipt.state = CostState::Missing;
+        assert_eq!(Known::of(&receipt).saved, None, "nobody knows what this model costs");
+        receipt.state = CostState::Exact;
+        assert_eq!(Known::of(&receipt).saved, Some(Usd::ZERO), "a free model saves nothing");
+    }
 }

@@ -74,7 +74,7 @@ Settings, all of them optional but one [[upstream]]:
   [cap]
   tokens = 2048                   # output tokens
   [budget]
-  usd_per_day = "5.00"            # hard = false only counts
+  usd_per_day = "5.00"            # a call reserves its longest answer, so set [cap] too; hard = false only counts
   [[tier]]                        # the first rule that holds decides
   tokens_below = 2000             # asked, tag, tools = false
   model = "gpt-5-nano"
@@ -209,7 +209,7 @@ fn stack(config: &Config) -> Result<(Stack, Books), Error> {
         None => trim,
     });
     stack = stack.cap(match &config.cap {
-        Some(settings) => CapLayer::new(settings.tokens),
+        Some(settings) => CapLayer::new(settings.tokens.get()),
         None => CapLayer::with_policy(CapPolicy::per_call()),
     });
     if !config.tier.is_empty() {
