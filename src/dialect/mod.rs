@@ -70,6 +70,7 @@ pub use self::outcome::{Finish, Outcome, StreamReader, is_event_stream, is_free_
 pub use self::prompt::{Image, Message, Part, Prompt, Role, Source, Tool, ToolChoice};
 pub(crate) use self::reading::Reading;
 pub use self::usage::Usage;
+pub(crate) use self::usage::each_count;
 use crate::call::{Call, Dialect, Doc};
 use crate::{Error, Kind};
 

@@ -2,6 +2,34 @@
 
 use crate::call::json::{self, Object};
 
+/// Hands the names of all counts of a [`Usage`] to the macro named, for those who write or read each of them. The order
+/// is that of stored entries: a new count goes last, and the format's version up.
+macro_rules! each_count {
+    ($with:ident) => {
+        $with!(
+            input,
+            read,
+            write_short,
+            write_long,
+            output,
+            reasoning,
+            input_audio,
+            input_image,
+            input_video,
+            read_audio,
+            read_image,
+            read_video,
+            output_audio,
+            output_image,
+            input_text,
+            input_tool,
+            output_text,
+            searches
+        );
+    };
+}
+pub(crate) use each_count;
+
 /// Token counts of one call as the provider reported them, in one normal form.
 ///
 /// `input` includes cached tokens and `output` includes reasoning, whatever the provider's own habit is. Unknown is

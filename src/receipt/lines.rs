@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Lever, Receipt, Rejected, Served, Sink};
-use crate::dialect::Usage;
+use crate::dialect::{Usage, each_count};
 use crate::price::{CostState, Usd};
 use crate::{Error, Kind};
 
@@ -307,26 +307,7 @@ macro_rules! usage_line {
     };
 }
 
-usage_line!(
-    input,
-    read,
-    write_short,
-    write_long,
-    output,
-    reasoning,
-    input_audio,
-    input_image,
-    input_video,
-    read_audio,
-    read_image,
-    read_video,
-    output_audio,
-    output_image,
-    input_text,
-    input_tool,
-    output_text,
-    searches
-);
+each_count!(usage_line);
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_zero(number: &u64) -> bool {

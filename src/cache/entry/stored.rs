@@ -8,7 +8,7 @@ use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Entry, Places};
-use crate::dialect::{Finish, Outcome, Usage};
+use crate::dialect::{Finish, Outcome, Usage, each_count};
 use crate::price::Usd;
 
 impl Entry {
@@ -130,50 +130,23 @@ pub(super) fn finish_of(code: u8) -> Option<Finish> {
         .find(|finish| finish_code(*finish) == code)
 }
 
-const COUNTS: usize = 18;
+macro_rules! counts {
+    ($($count:ident),*) => {
+        const COUNTS: usize = [$(stringify!($count)),*].len();
 
-fn counts(usage: &Usage) -> [Option<u64>; COUNTS] {
-    let Usage {
-        input,
-        read,
-        write_short,
-        write_long,
-        output,
-        reasoning,
-        input_audio,
-        input_image,
-        input_video,
-        read_audio,
-        read_image,
-        read_video,
-        output_audio,
-        output_image,
-        input_text,
-        input_tool,
-        output_text,
-        searches,
-    } = *usage;
-    [
-        input,
-        read,
-        write_short,
-        write_long,
-        output,
-        reasoning,
-        input_audio,
-        input_image,
-        input_video,
-        read_audio,
-        read_image,
-        read_video,
-        output_audio,
-        output_image,
-        input_text,
-        input_tool,
-        output_text,
-        searches,
-    ]
+        fn counts(usage: &Usage) -> [Option<u64>; COUNTS] {
+            let Usage { $($count),* } = *usage;
+            [$($count),*]
+        }
+
+        fn usage_of(counts: [Option<u64>; COUNTS]) -> Usage {
+            let [$($count),*] = counts;
+            Usage { $($count),* }
+        }
+    };
 }
+
+each_count!(counts);
 
 fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
@@ -229,46 +202,7 @@ impl<'a> Reader<'a> {
             let value = self.u64()?;
             *count = known.then_some(value);
         }
-        let [
-            input,
-            read,
-            write_short,
-            write_long,
-            output,
-            reasoning,
-            input_audio,
-            input_image,
-            input_video,
-            read_audio,
-            read_image,
-            read_video,
-            output_audio,
-            output_image,
-            input_text,
-            input_tool,
-            output_text,
-            searches,
-        ] = read;
-        Some(Usage {
-            input,
-            read,
-            write_short,
-            write_long,
-            output,
-            reasoning,
-            input_audio,
-            input_image,
-            input_video,
-            read_audio,
-            read_image,
-            read_video,
-            output_audio,
-            output_image,
-            input_text,
-            input_tool,
-            output_text,
-            searches,
-        })
+        Some(usage_of(read))
     }
 }
 
