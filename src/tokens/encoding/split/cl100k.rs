@@ -1,7 +1,7 @@
 //! The pattern of cl100k: words are letters of any case, a contraction is a piece of its own.
 
-use super::{HIGH, Pattern, White, contraction, first, letters, load, numbers, signs, trail, white};
-use crate::tokens::encoding::classes::{BYTE, Classes, LETTER, LINE, LONGER, NUMBER, SPACE};
+use super::{HIGH, Pattern, White, contraction, first, letters, load, numbers_or_signs, white};
+use crate::tokens::encoding::classes::{BYTE, Classes, LETTER, LINE, LONGER, NUMBER};
 
 pub(in crate::tokens::encoding) struct Cl100k;
 
@@ -69,18 +69,8 @@ fn word(classes: &Classes, text: &[u8], at: usize) -> Option<usize> {
 
 #[inline]
 fn no_word(classes: &Classes, text: &[u8], at: usize) -> usize {
-    let (class, len) = classes.at(text, at);
-    if class & NUMBER != 0 {
-        return numbers(classes, text, at);
-    }
-    let from = if text[at] == b' ' { at + 1 } else { at };
-    let end = signs(classes, text, from);
-    if end > from {
-        return trail(text, end, b"\r\n");
-    }
-    if class & SPACE == 0 {
-        // Not reached: what is no space, number or sign is a letter, and a word.
-        return at + len;
+    if let Some(end) = numbers_or_signs(classes, text, at, b"\r\n") {
+        return end;
     }
     match white(classes, text, at) {
         White { end, .. } if end == text.len() => end,

@@ -119,6 +119,23 @@ fn trail(text: &[u8], at: usize, of: &[u8]) -> usize {
     end
 }
 
+/// The end of what stands at `at` if that is numbers, or signs with a space ahead and any of `behind` after them; none
+/// for white space.
+#[inline]
+fn numbers_or_signs(classes: &Classes, text: &[u8], at: usize, behind: &[u8]) -> Option<usize> {
+    let (class, len) = classes.at(text, at);
+    if class & NUMBER != 0 {
+        return Some(numbers(classes, text, at));
+    }
+    let from = if text[at] == b' ' { at + 1 } else { at };
+    let end = signs(classes, text, from);
+    if end > from {
+        return Some(trail(text, end, behind));
+    }
+    // Not reached with anything but a space: what is no space, number or sign is a letter, and a word.
+    (class & SPACE == 0).then_some(at + len)
+}
+
 /// A run of white space from `at` on.
 struct White {
     end: usize,
