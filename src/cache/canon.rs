@@ -49,7 +49,7 @@ const MAX_EXPONENT: i64 = 9999;
 /// # Errors
 /// [`Bypass`] when the body has no canonical form.
 pub fn digest(body: &[u8], excluded: &[&str]) -> Result<[u8; 32], Bypass> {
-    let mut sink = Sink::new(blake3::Hasher::new(), body.len());
+    let mut sink = Sink::unkeyed(body.len());
     let (tape, excluded) = (Tape::read(body)?, Paths::new(excluded));
     encode(&tape, &excluded, &mut sink)?;
     Ok(sink.finish())
@@ -88,15 +88,23 @@ mod tag {
 
 /// Gathers small writes and hashes them in large pieces, which is what makes a hash fast.
 pub(super) struct Sink {
-    hasher: blake3::Hasher,
+    key: Option<[u8; 32]>,
+    /// Made when the first piece is full: it is large, and most transcripts are one piece.
+    hasher: Option<Box<blake3::Hasher>>,
     buffer: Vec<u8>,
 }
 
 impl Sink {
     const PIECE: usize = 64 << 10;
 
-    pub(super) fn new(hasher: blake3::Hasher, expected: usize) -> Self {
-        Self { hasher, buffer: Vec::with_capacity((expected + expected / 4 + 512).min(Self::PIECE)) }
+    /// A keyed hash of about `expected` bytes of a body.
+    pub(super) fn keyed(key: &[u8; 32], expected: usize) -> Self {
+        Self { key: Some(*key), ..Self::unkeyed(expected) }
+    }
+
+    pub(super) fn unkeyed(expected: usize) -> Self {
+        let room = (expected + expected / 4 + 512).min(Self::PIECE);
+        Self { key: None, hasher: None, buffer: Vec::with_capacity(room) }
     }
 
     #[inline]
@@ -110,12 +118,18 @@ impl Sink {
 
     #[cold]
     fn spill(&mut self, bytes: &[u8]) {
-        self.hasher.update(&self.buffer);
+        let hasher = self.hasher.get_or_insert_with(|| {
+            Box::new(match &self.key {
+                Some(key) => blake3::Hasher::new_keyed(key),
+                None => blake3::Hasher::new(),
+            })
+        });
+        hasher.update(&self.buffer);
         self.buffer.clear();
         if bytes.len() < Self::PIECE {
             self.buffer.extend_from_slice(bytes);
         } else {
-            self.hasher.update(bytes);
+            hasher.update(bytes);
         }
     }
 
@@ -145,9 +159,13 @@ impl Sink {
         }
     }
 
-    pub(super) fn finish(mut self) -> [u8; 32] {
-        self.hasher.update(&self.buffer);
-        *self.hasher.finalize().as_bytes()
+    pub(super) fn finish(self) -> [u8; 32] {
+        let hash = match (self.hasher, &self.key) {
+            (Some(mut hasher), _) => hasher.update(&self.buffer).finalize(),
+            (None, Some(key)) => blake3::keyed_hash(key, &self.buffer),
+            (None, None) => blake3::hash(&self.buffer),
+        };
+        *hash.as_bytes()
     }
 }
 

@@ -33,7 +33,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName};
+use http::header::{ACCEPT, AUTHORIZATION, HOST, HeaderName};
 
 use super::canon::{self, Paths, Sink};
 use super::secret::Secret;
@@ -59,7 +59,7 @@ impl CacheKey {
         if place == 0 {
             return self;
         }
-        let mut sink = Sink::new(blake3::Hasher::new_keyed(&self.0), 0);
+        let mut sink = Sink::keyed(&self.0, 0);
         sink.field(field::PLACE, &[place]);
         Self(sink.finish())
     }
@@ -111,6 +111,7 @@ pub struct Keyer {
     logs: [u8; 32],
     entries: [u8; 32],
     aliases: [u8; 32],
+    bodies: [u8; 32],
     also: Arc<[HeaderName]>,
     opaque: Arc<[String]>,
 }
@@ -142,14 +143,27 @@ mod field {
 }
 
 /// Headers that steer an API and are always in the key.
-const STEERING: [HeaderName; 6] = [
-    HeaderName::from_static("anthropic-version"),
-    HeaderName::from_static("anthropic-beta"),
-    HeaderName::from_static("openai-beta"),
-    HeaderName::from_static("openai-organization"),
-    HeaderName::from_static("openai-project"),
-    HeaderName::from_static("x-goog-user-project"),
+const STEERING_NAMES: [&str; 6] = [
+    "anthropic-version",
+    "anthropic-beta",
+    "openai-beta",
+    "openai-organization",
+    "openai-project",
+    "x-goog-user-project",
 ];
+
+/// The same as names of headers.
+const STEERING: [HeaderName; 6] = {
+    let [a, b, c, d, e, f] = STEERING_NAMES;
+    [
+        HeaderName::from_static(a),
+        HeaderName::from_static(b),
+        HeaderName::from_static(c),
+        HeaderName::from_static(d),
+        HeaderName::from_static(e),
+        HeaderName::from_static(f),
+    ]
+};
 
 /// A list whose order and repetition mean nothing.
 const SET: HeaderName = HeaderName::from_static("anthropic-beta");
@@ -203,7 +217,8 @@ impl Keyer {
             tags: blake3::derive_key("thrifty 2026-11 cache scope tag v1", &root),
             logs: blake3::derive_key("thrifty 2026-11 cache log fingerprint v1", &root),
             entries: blake3::derive_key("thrifty 2026-11 cache entry mac v1", &root),
-            aliases: blake3::derive_key("thrifty 2026-11 cache alias v1", &root),
+            aliases: blake3::derive_key("thrifty 2026-11 cache alias v2", &root),
+            bodies: blake3::derive_key("thrifty 2026-11 cache alias body v2", &root),
             also: Arc::default(),
             opaque: Arc::default(),
         }
@@ -244,8 +259,7 @@ impl Keyer {
         if is_signed(&call.parts.headers) && scope.parts().1.is_empty() {
             return Err(Bypass("signed-credential"));
         }
-        let mut sink =
-            Sink::new(blake3::Hasher::new_keyed(&self.scope_key(call, scope)), call.doc.bytes().len());
+        let mut sink = Sink::keyed(&self.scope_key(call, scope), call.doc.bytes().len());
         sink.raw(&[SCHEMA, canon::VERSION]);
         head(&mut sink, call, vary);
         if self.names_opaque(call) {
@@ -267,22 +281,55 @@ impl Keyer {
     }
 
     /// The key of the exact bytes of `call` under `policy`, the hash of all settings that decide what is sent for
-    /// it. The body is not looked into. Equal aliases mean equal calls; the reverse does not hold.
+    /// it. The body is not looked into. Equal aliases mean equal calls; the reverse does not hold: a header that comes
+    /// in another order is enough for another alias.
+    ///
+    /// An alias never leaves memory. So unlike a key's its parts stand as they came, in one hash, credentials too.
     #[must_use]
     pub fn alias(&self, call: &Call, scope: &Scope, vary: &[HeaderName], policy: &[u8; 32]) -> CacheKey {
-        let key = self.scope_hash(&self.aliases, call, scope);
-        let body = call.doc.bytes();
-        let mut sink = Sink::new(blake3::Hasher::new_keyed(&key), body.len());
-        sink.raw(&[SCHEMA, canon::VERSION]);
+        let Call { dialect, parts, doc } = call;
+        let (kind, name, by_credential) = scope.parts();
+        // The body has a hash of its own, since that of aligned bytes is the fastest there is.
+        let body = blake3::keyed_hash(&self.bodies, doc.bytes());
+        let mut sink = Sink::keyed(&self.aliases, 0);
+        sink.raw(&[SCHEMA, canon::VERSION, kind]);
+        sink.field(field::SCOPE, name.as_bytes());
         sink.field(field::POLICY, policy);
-        // As it stands: equal aliases must want the same kind of answer, which some formats say in the path.
-        sink.field(field::PATH, call.parts.uri.path().as_bytes());
-        head(&mut sink, call, vary);
-        if call.dialect == Dialect::Opaque {
-            header(&mut sink, call, &ACCEPT);
-            header(&mut sink, call, &CONTENT_TYPE);
+        sink.field(field::RAW, body.as_bytes());
+        sink.field(field::DIALECT, dialect.name().as_bytes());
+        sink.field(field::METHOD, parts.method.as_str().as_bytes());
+        sink.field(field::ORIGIN, parts.uri.scheme_str().unwrap_or_default().as_bytes());
+        let authority = parts.uri.authority().map_or("", http::uri::Authority::as_str);
+        match authority.rsplit_once('@') {
+            Some((_, host)) if !by_credential => sink.field(field::ORIGIN, host.as_bytes()),
+            _ => sink.field(field::ORIGIN, authority.as_bytes()),
         }
-        sink.field(field::RAW, body);
+        sink.field(field::PATH, parts.uri.path().as_bytes());
+        if by_credential {
+            sink.field(field::QUERY, parts.uri.query().unwrap_or_default().as_bytes());
+        } else {
+            for pair in query(call).filter(|pair| !pair.starts_with("key=")) {
+                sink.field(field::QUERY, pair.as_bytes());
+            }
+        }
+        let skip_signature = by_credential && !name.is_empty() && is_signed(&parts.headers);
+        for (name, value) in &parts.headers {
+            let text = name.as_str();
+            let counts = match text {
+                "accept" | "content-type" => *dialect == Dialect::Opaque,
+                "host" => authority.is_empty(),
+                _ => STEERING_NAMES.contains(&text),
+            };
+            let secret = by_credential
+                && (names_credential(text) || self.also.contains(name))
+                && !(skip_signature
+                    && (*name == SECURITY_TOKEN
+                        || (*name == AUTHORIZATION && is_signature(value.as_bytes()))));
+            if counts || secret || vary.contains(name) {
+                sink.field(field::HEADER, text.as_bytes());
+                sink.field(field::VALUE, value.as_bytes());
+            }
+        }
         CacheKey(sink.finish())
     }
 
@@ -304,7 +351,7 @@ impl Keyer {
         if by_credential && name.is_empty() {
             return None;
         }
-        let mut sink = Sink::new(blake3::Hasher::new_keyed(&self.tags), 0);
+        let mut sink = Sink::keyed(&self.tags, 0);
         sink.raw(&[SCHEMA, kind]);
         sink.field(field::SCOPE, name.as_bytes());
         let mut tag = [0; 16];
@@ -332,7 +379,7 @@ impl Keyer {
 
     fn scope_hash(&self, key: &[u8; 32], call: &Call, scope: &Scope) -> [u8; 32] {
         let (kind, name, by_credential) = scope.parts();
-        let mut sink = Sink::new(blake3::Hasher::new_keyed(key), 0);
+        let mut sink = Sink::keyed(key, 0);
         sink.raw(&[SCHEMA, kind]);
         sink.field(field::SCOPE, name.as_bytes());
         if by_credential {
@@ -350,7 +397,7 @@ impl Keyer {
 
     /// Keyed hash of all credentials of the call, if it has one: headers, the user in the URI, a key in the query.
     fn credential(&self, call: &Call, skip_signature: bool) -> Option<[u8; 32]> {
-        let (mut sink, mut found) = (Sink::new(blake3::Hasher::new_keyed(&self.credentials), 0), false);
+        let (mut sink, mut found) = (Sink::keyed(&self.credentials, 0), false);
         let headers = &call.parts.headers;
         let skip_signature = skip_signature && is_signed(headers);
         let mut names: Vec<&HeaderName> = headers
@@ -395,8 +442,11 @@ fn head(sink: &mut Sink, call: &Call, vary: &[HeaderName]) {
     for pair in query.into_iter().filter(|pair| !pair.starts_with("key=")) {
         sink.field(field::QUERY, pair.as_bytes());
     }
-    for name in &STEERING {
-        header(sink, call, name);
+    // Six looks into the map cost more than one run over its names, which nearly always has none of them.
+    if call.parts.headers.keys().any(|name| STEERING_NAMES.contains(&name.as_str())) {
+        for name in &STEERING {
+            header(sink, call, name);
+        }
     }
     let mut vary: Vec<&HeaderName> = vary.iter().filter(|name| !STEERING.contains(name)).collect();
     vary.sort_unstable_by_key(|name| name.as_str());
@@ -436,7 +486,10 @@ fn origin(sink: &mut Sink, call: &Call) {
     });
     sink.field(field::ORIGIN, scheme.as_bytes());
     match uri.host() {
-        Some(host) => sink.field(field::ORIGIN, host.to_ascii_lowercase().as_bytes()),
+        Some(host) if host.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+            sink.field(field::ORIGIN, host.to_ascii_lowercase().as_bytes());
+        }
+        Some(host) => sink.field(field::ORIGIN, host.as_bytes()),
         None => {
             let host = call.parts.headers.get(HOST).map(|host| host.as_bytes().to_ascii_lowercase());
             sink.field(field::ORIGIN, &host.unwrap_or_default());
