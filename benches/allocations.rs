@@ -50,9 +50,8 @@ fn events(bytes: usize) -> Vec<Bytes> {
 fn ask(bytes: usize, streamed: bool) -> Call {
     let text = "the quick brown fox ".repeat(bytes / 20);
     let stream = if streamed { r#""stream":true,"stream_options":{"include_usage":true},"# } else { "" };
-    let body = format!(
-        r#"{{"model":"gpt-5-mini",{stream}"messages":[{{"role":"user","content":"{text}"}}]}}"#
-    );
+    let body =
+        format!(r#"{{"model":"gpt-5-mini",{stream}"messages":[{{"role":"user","content":"{text}"}}]}}"#);
     let mut call = Call::post("https://api.openai.com/v1/chat/completions", body);
     call.parts.headers.insert("authorization", "Bearer sk-of-nobody".parse().unwrap());
     call
@@ -66,8 +65,11 @@ fn provider(
     service_fn(move |_: Call| {
         let mut reply = Reply::new(document.clone().into());
         if streamed {
-            let frames: Vec<_> =
-                events.iter().cloned().map(|event| Ok::<_, BoxError>(http_body::Frame::data(event))).collect();
+            let frames: Vec<_> = events
+                .iter()
+                .cloned()
+                .map(|event| Ok::<_, BoxError>(http_body::Frame::data(event)))
+                .collect();
             *reply.body_mut() = ReplyBody::stream(StreamBody::new(futures_util::stream::iter(frames)));
             reply.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
         }
@@ -116,7 +118,10 @@ fn repeat(kib: usize, streamed: bool, identity: ReplayIdentity) -> (usize, Alloc
 
 fn main() -> ExitCode {
     let mut good = true;
-    println!("{:<8} {:<9} {:>7}  {:>9}  {:>11}  {:>9}", "reply", "ids", "size", "body", "allocations", "bytes");
+    println!(
+        "{:<8} {:<9} {:>7}  {:>9}  {:>11}  {:>9}",
+        "reply", "ids", "size", "body", "allocations", "bytes"
+    );
     for streamed in [false, true] {
         for (ids, identity) in [("original", ReplayIdentity::Original), ("fresh", ReplayIdentity::Fresh)] {
             let mut first = None::<AllocationInfo>;

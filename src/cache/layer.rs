@@ -118,10 +118,16 @@ impl Core {
 
     /// An entry of the memory tier that a call with this wish may have.
     pub(super) fn remembered(&self, key: &CacheKey, wish: &Wish) -> Option<Arc<Entry>> {
+        self.remembered_at(key, wish, self.clock.now_ms())
+    }
+
+    /// The same for whoever knows the time.
+    pub(super) fn remembered_at(&self, key: &CacheKey, wish: &Wish, now_ms: i64) -> Option<Arc<Entry>> {
         if !self.switch.reads() {
             return None;
         }
-        self.tiers.get_memory(key, self.clock.now_ms()).filter(|entry| self.judge(entry, wish) == Age::Good)
+        let entry = self.tiers.get_memory(key, now_ms)?;
+        (wish.judge(&entry, self.ttl, now_ms) == Age::Good).then_some(entry)
     }
 
     /// Whether an entry may be served to a call with this wish.

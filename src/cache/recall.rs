@@ -16,9 +16,8 @@ use super::freshness::Wish;
 use super::key::CacheKey;
 use super::layer::{CacheLayer, Core};
 use super::numbers::Tier;
-use super::render::{Want, render, want};
+use super::render::{Want, render_at, want};
 use super::service::{CacheFuture, note_hit};
-use super::status::is_silent;
 use crate::BoxError;
 use crate::call::{Call, Options, Reply};
 use crate::receipt::{Draft, Receipt, Served};
@@ -104,9 +103,16 @@ where
         let wish = Wish::of(options);
         let alias = core.keyer.alias(&call, core.scope_of(options), &core.vary, &policy);
         if let Some(remembered) = core.aliases.get(&alias)
-            && let Some(entry) = core.remembered(&core.varied.choose(remembered.key), &wish)
-            && let Some(rendered) =
-                render(core, call.format(), &entry, remembered.want, is_silent(core, &call))
+            && let now_ms = core.clock.now_ms()
+            && let Some(entry) = core.remembered_at(&core.varied.choose(remembered.key), &wish, now_ms)
+            && let Some(rendered) = render_at(
+                core,
+                call.format(),
+                &entry,
+                remembered.want,
+                core.scope_of(options).is_shared(),
+                now_ms,
+            )
         {
             core.count_hit(Tier::Memory, &entry);
             if let Some(draft) = Draft::of(&call) {

@@ -63,22 +63,59 @@ pub(super) fn hit(headers: &mut HeaderMap, entry: &Entry, now_ms: i64) {
     let life = i64::try_from(lifetime(entry).as_millis()).unwrap_or(i64::MAX);
     // Of a stale answer it is negative (RFC 9211, section 2.4).
     let ttl = entry.created_ms.saturating_add(life).saturating_sub(now_ms).div_euclid(1_000);
-    headers.insert(AGE, HeaderValue::from(age));
-    if let Ok(value) = HeaderValue::try_from(format!("thrifty; hit; ttl={ttl}")) {
+    if let Ok(value) = HeaderValue::from_bytes(Text::of("", age).bytes()) {
+        headers.insert(AGE, value);
+    }
+    if let Ok(value) = HeaderValue::from_bytes(Text::of("thrifty; hit; ttl=", ttl).bytes()) {
         append(headers, value);
+    }
+}
+
+/// A few words and a number, put together without the heap: every hit has two of these.
+struct Text {
+    bytes: [u8; 40],
+    from: usize,
+}
+
+impl Text {
+    /// `before` has at most 20 bytes.
+    fn of(before: &str, number: i64) -> Self {
+        let mut text = Self { bytes: [0; 40], from: 40 };
+        let mut rest = number.unsigned_abs();
+        loop {
+            text.put(b'0' + (rest % 10) as u8);
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        if number < 0 {
+            text.put(b'-');
+        }
+        before.bytes().rev().for_each(|byte| text.put(byte));
+        text
+    }
+
+    fn put(&mut self, byte: u8) {
+        self.from -= 1;
+        self.bytes[self.from] = byte;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[self.from..]
     }
 }
 
 /// Our member comes last: the list begins with the cache nearest to the origin.
 fn append(headers: &mut HeaderMap, ours: HeaderValue) {
+    if !headers.contains_key(&CACHE_STATUS) {
+        headers.insert(CACHE_STATUS, ours);
+        return;
+    }
     let mut all = Vec::new();
     for theirs in headers.get_all(&CACHE_STATUS) {
         all.extend_from_slice(theirs.as_bytes());
         all.extend_from_slice(b", ");
-    }
-    if all.is_empty() {
-        headers.insert(CACHE_STATUS, ours);
-        return;
     }
     all.extend_from_slice(ours.as_bytes());
     if let Ok(all) = HeaderValue::from_bytes(&all) {
@@ -108,6 +145,15 @@ mod tests {
             assert_eq!(all, [want]);
         }
         assert!(sent(Reply::default(), Sent::Miss, true).headers().is_empty(), "a shared scope keeps silent");
+    }
+
+    #[test]
+    fn every_number_has_room() {
+        for (number, want) in
+            [(0, "thrifty; hit; ttl=0"), (i64::MIN, "thrifty; hit; ttl=-9223372036854775808")]
+        {
+            assert_eq!(Text::of("thrifty; hit; ttl=", number).bytes(), want.as_bytes());
+        }
     }
 
     #[test]

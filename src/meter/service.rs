@@ -157,16 +157,19 @@ impl Open {
             matches!(receipt.served, Served::Memory | Served::Disk)
                 || reply.extensions().get::<Stated>().is_some()
         });
-        match reply.body().complete() {
-            Some(body) => {
-                let outcome = (!known).then(|| match Reading::known(reply.extensions(), &body) {
-                    Some(outcome) => outcome.clone(),
-                    None => read(self.format, reply.headers(), &body),
+        match reply.body().is_stream() {
+            false => {
+                let outcome = (!known).then(|| {
+                    let body = reply.body().complete().unwrap_or_default();
+                    match Reading::known(reply.extensions(), &body) {
+                        Some(outcome) => outcome.clone(),
+                        None => read(self.format, reply.headers(), &body),
+                    }
                 });
                 self.close(outcome, true);
                 reply
             }
-            None => {
+            true => {
                 let reading = (!known)
                     .then(|| Reading::of_stream(reply.extensions_mut(), || self.format.stream_reader()));
                 let filter = if self.hides { self.format.hide_usage() } else { None };
