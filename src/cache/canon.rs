@@ -29,6 +29,8 @@ mod differ;
 mod plain;
 mod tape;
 
+use std::cell::Cell;
+
 use self::tape::{Kind, Tape};
 use super::key::Bypass;
 use crate::call::Dialect;
@@ -92,19 +94,29 @@ pub(super) struct Sink {
     /// Made when the first piece is full: it is large, and most transcripts are one piece.
     hasher: Option<Box<blake3::Hasher>>,
     buffer: Vec<u8>,
+    /// The buffer is the thread's, to be given back.
+    lent: bool,
+}
+
+thread_local! {
+    /// The room of the last body of this thread, at most [`Sink::PIECE`] and a little.
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 impl Sink {
     const PIECE: usize = 64 << 10;
 
-    /// A keyed hash of about `expected` bytes of a body.
+    /// A keyed hash of about `expected` bytes of a body; 0 for a few words.
     pub(super) fn keyed(key: &[u8; 32], expected: usize) -> Self {
         Self { key: Some(*key), ..Self::unkeyed(expected) }
     }
 
     pub(super) fn unkeyed(expected: usize) -> Self {
-        let room = (expected + expected / 4 + 512).min(Self::PIECE);
-        Self { key: None, hasher: None, buffer: Vec::with_capacity(room) }
+        let lent = expected > 0;
+        let mut buffer = if lent { ROOM.try_with(Cell::take).unwrap_or_default() } else { Vec::new() };
+        buffer.clear();
+        buffer.reserve((expected + expected / 4 + 512).min(Self::PIECE));
+        Self { key: None, hasher: None, buffer, lent }
     }
 
     #[inline]
@@ -165,6 +177,10 @@ impl Sink {
             (None, Some(key)) => blake3::keyed_hash(key, &self.buffer),
             (None, None) => blake3::hash(&self.buffer),
         };
+        if self.lent {
+            // A thread that ends keeps nothing.
+            let _ = ROOM.try_with(|room| room.set(self.buffer));
+        }
         *hash.as_bytes()
     }
 }
