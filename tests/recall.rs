@@ -109,8 +109,8 @@ async fn a_trace_reads_the_same_with_and_without_the_shortcut() {
     for (n, (a, b)) in with.iter().zip(&without).enumerate() {
         assert_eq!(a, b, "call {n}");
     }
-    // The last time that a repeat of each call was paid for; `None` under another policy.
-    let mut known: HashMap<(u64, Vec<u8>, String), u64> = HashMap::new();
+    // When each question of each credential was last paid for, under each policy.
+    let mut known: HashMap<(u64, u64, String), u64> = HashMap::new();
     let mut repeats = 0;
     for n in 0..CALLS {
         let (body, hit) = &with[n as usize];
@@ -119,18 +119,18 @@ async fn a_trace_reads_the_same_with_and_without_the_shortcut() {
         let who = asked.parts.headers["authorization"].to_str().unwrap().to_owned();
         let want = format!("{who}, question {}, cap {}, ", question(n), cap_at(n));
         assert!(text.contains(&want), "call {n} got another one's answer: {text}");
-        let key = (cap_at(n), asked.doc.bytes().to_vec(), who);
+        let key = (cap_at(n), question(n), who);
         if let Some(paid) = known.get(&key)
             && (n - paid) * 200 < TTL.as_millis() as u64
         {
             repeats += 1;
-            assert!(hit, "call {n} repeats {paid} to the byte, and was sent again");
+            assert!(hit, "call {n} repeats {paid}, and was sent again");
         }
         if !hit {
             known.insert(key, n);
         }
     }
-    assert!(repeats > 500, "{repeats} exact repeats say little");
+    assert!(repeats > 1_500, "{repeats} repeats say little");
 }
 
 /// A provider that is busy sheds what it cannot take; a hit takes nothing from it.
