@@ -140,7 +140,7 @@ async fn soak(time: Duration) {
         }
         // So many as are due by now.
         let due = began.elapsed().as_millis() as u64 * PER_SECOND / 1_000;
-        for _ in asked..due {
+        while asked < due {
             asked += 1;
             let known = dice.below(100) < KNOWN && next > 0;
             let question = if known { next - 1 - dice.below(next.min(200)) } else { next };

@@ -7,7 +7,6 @@
 //! Storms, kills and damaged files in depth are elsewhere (`flights.rs`, `disk_kill.rs`, ..); here each fault has its
 //! small form.
 
-#![cfg_attr(not(feature = "disk"), expect(dead_code, reason = "helpers of what needs a file"))]
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise")]
 
 #[macro_use]
