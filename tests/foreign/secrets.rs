@@ -297,5 +297,19 @@ mod entries {
         let mode =
             |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode("good.redb.secret"), 0o600);
+        // A file behind a link, and a directory that others may write to: the tier steps aside and touches nothing.
+        let (target, linked) = (dir.path().join("target"), dir.path().join("linked.redb"));
+        std::fs::write(&target, b"somebody's").unwrap();
+        symlink(&target, &linked).unwrap();
+        let open = dir.path().join("open");
+        std::fs::create_dir(&open).unwrap();
+        std::fs::set_permissions(&open, PermissionsExt::from_mode(0o777)).unwrap();
+        for path in [linked, open.join("c.redb")] {
+            let layer = CacheLayer::builder().secret(secret()).disk(&path).build().unwrap();
+            let disk = layer.handle().stats().store.disk.unwrap();
+            assert!(!disk.available, "{}: {disk:?}", path.display());
+        }
+        assert_eq!(std::fs::read(&target).unwrap(), b"somebody's");
+        assert_eq!(std::fs::read_dir(&open).unwrap().count(), 0, "something was put there");
     }
 }
