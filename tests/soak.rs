@@ -35,7 +35,7 @@ const SHORT: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(30);
 const MEMORY: u64 = 2 << 20;
 /// After the first quarter, in which memory, aliases and threads come up.
-/// What the file's own caches may still take is some 16 MiB of it.
+/// What the file's own caches and the fake provider's log of 4,096 calls may still take is some 20 MiB of it.
 const MOST_GROWTH: i64 = 32 << 20;
 
 /// What a process holds.
@@ -124,6 +124,7 @@ async fn soak(time: Duration) {
     let [failed, strange, wrong] = [(); 3].map(|()| Arc::new(AtomicU64::new(0)));
     let (mut asked, mut next, mut phase) = (0u64, 0u64, "");
     let mut start = None;
+    let mut curve = Vec::new();
     let places = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
     let began = Instant::now();
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
@@ -140,6 +141,9 @@ async fn soak(time: Duration) {
                 "purge" => layer.handle().purge_all().await,
                 _ => world.heal(),
             }
+        }
+        if curve.len() as u64 <= eighth {
+            curve.push(Held::now(&world).resident >> 20);
         }
         if eighth >= 2 && start.is_none() {
             start = Some(Held::now(&world));
@@ -188,7 +192,7 @@ async fn soak(time: Duration) {
     let (stats, tier) = (layer.handle().stats(), disk.stats());
     let (failed, sent) = (failed.load(Ordering::SeqCst), upstream.calls());
     println!(
-        "{asked} calls, {} a second, {sent} sent, {failed} failed while the provider was down; {start:?} .. {end:?}",
+        "{asked} calls, {} a second, {sent} sent, {failed} failed while the provider was down; {start:?} .. {end:?}; MiB by eighths {curve:?}",
         asked / time.as_secs()
     );
     assert!(asked > time.as_secs() * LEAST_PER_SECOND, "too few to say anything: {asked}");
