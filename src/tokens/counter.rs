@@ -9,7 +9,7 @@ use super::own::{Meaning, Names};
 use super::request::{self, MessageCount, Profile, RestCount, Terms};
 use super::split::Split;
 use super::tally::Tally;
-use super::{Accuracy, Calibration, Count, CountParts, Tokenizer};
+use super::{Accuracy, Calibration, Count, CountParts, Expected, Tokenizer};
 use crate::call::{Call, Dialect};
 use crate::dialect::Prompt;
 
@@ -37,6 +37,21 @@ pub struct Counter {
     memo: Cache<Key, Known>,
     names: Arc<Names>,
     calibration: Option<Calibration>,
+}
+
+/// A count by the start factors alone, and the one corrected by what was billed.
+#[derive(Clone, Debug)]
+pub(crate) struct Both {
+    /// What places of cuts rest on, and what is learned from.
+    pub(crate) raw: Count,
+    pub(crate) corrected: Option<Count>,
+}
+
+impl Both {
+    /// What budgets are held to.
+    pub(crate) fn now(&self) -> &Count {
+        self.corrected.as_ref().unwrap_or(&self.raw)
+    }
 }
 
 type Key = (Terms, Element, [u8; 32]);
@@ -123,6 +138,12 @@ impl Counter {
         self
     }
 
+    /// What corrects its counts, if anything does.
+    #[must_use]
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.calibration.as_ref()
+    }
+
     /// Tokens of `call`, by part: the very numbers of [`count`](super::count), unless names, tokenizers or a
     /// calibration were given.
     #[must_use]
@@ -132,6 +153,19 @@ impl Counter {
             Some(calibration) => bounded(calibration.adjust(call, count), call),
             None => count,
         }
+    }
+
+    /// Tokens of `call`, counted once and given both ways.
+    pub(crate) fn both(&self, call: &Call) -> Both {
+        let raw = self.uncalibrated(call);
+        let corrected =
+            self.calibration.as_ref().map(|calibration| bounded(calibration.adjust(call, raw.clone()), call));
+        Both { raw, corrected }
+    }
+
+    /// What `call`, counted as `raw`, is expected to be billed; `None` where nobody learns from that.
+    pub(crate) fn expected(&self, call: &Call, raw: &Count) -> Option<Expected> {
+        self.calibration.as_ref().and_then(|_| Expected::of(call, raw))
     }
 
     /// Tokens of `call` by the start factors alone: figures that do not move as a calibration learns. What is learned

@@ -103,9 +103,11 @@ mod tally;
 mod tools;
 
 pub use self::calibration::{Calibration, Expected, Learned, Scale};
+pub(crate) use self::counter::Both;
 pub use self::counter::Counter;
 pub use self::encoding::{Encoding, Family, Keep, ModelEncoding, TextClass, Until};
-pub use self::endpoint::{CountEndpoint, Endpoint};
+pub(crate) use self::endpoint::{Asked, is_near};
+pub use self::endpoint::{BoxCountEndpoint, CountEndpoint, Endpoint, EndpointNumbers};
 pub use self::own::Tokenizer;
 #[cfg(feature = "tokenizers")]
 pub use self::own::TokenizerJson;
