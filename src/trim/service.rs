@@ -31,7 +31,9 @@ impl<S> Trim<S> {
         let told = Told::of(call);
         // Where nobody wants the number, a call that clearly fits need not be counted.
         let unseen = Draft::of(call).is_none();
-        if budget_of(call, &self.policy).is_some_and(|budget| told.is_none() && unseen && self.counter.fits(call, budget)) {
+        if budget_of(call, &self.policy)
+            .is_some_and(|budget| told.is_none() && unseen && self.counter.fits(call, budget))
+        {
             return Ok(());
         }
         let Planned { plan, raw_after } = plan_told(call, &self.policy, &self.counter, told.as_ref())?;

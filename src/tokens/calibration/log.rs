@@ -73,7 +73,9 @@ impl Log {
                 for line in lines {
                     log.lines += 1;
                     let Ok(line) = serde_json::from_slice::<Line>(line) else { continue };
-                    let known = models.entry(Key { host: line.host, dialect: line.dialect, model: line.model }).or_default();
+                    let known = models
+                        .entry(Key { host: line.host, dialect: line.dialect, model: line.model })
+                        .or_default();
                     let sample = Sample { ratio: line.ratio, error: line.error };
                     known.restore(line.samples, line.scale, line.formula, sample);
                 }
