@@ -7,7 +7,7 @@ use moka::sync::Cache;
 
 use super::own::{Meaning, Names};
 use super::request::{self, MessageCount, Profile, RestCount, Terms};
-use super::split::Split;
+use super::split::{Split, last_ends};
 use super::tally::Tally;
 use super::{Accuracy, Calibration, Count, CountParts, Expected, Tokenizer};
 use crate::call::{Call, Dialect};
@@ -206,20 +206,16 @@ impl Counter {
     fn assemble(&self, call: &Call, limit: u64) -> Count {
         let (profile, model) = self.profile(call);
         let Some(parts) = Split::of(call) else { return without_memo(call, profile, &model) };
-        let rest = self.rest(profile, call, &parts, &model);
         let terms = profile.terms();
-        let beginnings = Beginnings::of(parts.array, &parts.messages);
-        let known = beginnings.0.iter().rev().find_map(|(n, hash)| {
-            match self.memo.get(&(terms, Element::Beginning, *hash)) {
-                Some(Known::Beginning(sum)) => Some((*n, sum)),
-                _ => None,
-            }
-        });
-        let (done, mut sum) = match known {
-            Some((n, sum)) => (n, Sum::clone(&sum)),
-            None => (0, Sum::default()),
+        let beginnings = Beginnings::of(parts.array);
+        let (read, mut sum) = self.remembered(terms, &beginnings);
+        let done = sum.messages.len();
+        // Only what came after is taken apart.
+        let grown = (read > 0).then(|| after(parts.array, read));
+        let Some(later) = crate::call::json::elements(grown.as_deref().unwrap_or(parts.array)) else {
+            return without_memo(call, profile, &model);
         };
-        let later = &parts.messages[done..];
+        let rest = self.rest(profile, call, &parts, &model);
 
         let key = |(i, raw): (usize, &&str)| {
             let element = if done + i == 0 { Element::FirstMessage } else { Element::LaterMessage };
@@ -228,7 +224,7 @@ impl Counter {
         let keys: Vec<Key> = later.iter().enumerate().map(key).collect();
         let known: Vec<_> = keys.iter().map(|key| self.memo.get(key)).collect();
         // Only what is not remembered is read.
-        let fresh: Vec<&str> = std::iter::zip(later, &known)
+        let fresh: Vec<&str> = std::iter::zip(&later, &known)
             .filter(|(_, known)| !matches!(known, Some(Known::Message(_))))
             .map(|(raw, _)| *raw)
             .collect();
@@ -237,7 +233,8 @@ impl Counter {
         if prompt.messages.len() != fresh.len() {
             return without_memo(call, profile, &model);
         }
-        let around = profile.framing(parts.messages.len()).at_most
+        let whole = done + later.len();
+        let around = profile.framing(whole).at_most
             + rest.system.at_most
             + rest.tools.at_most
             + rest.response_format.at_most;
@@ -258,13 +255,25 @@ impl Counter {
                 break;
             }
         }
-        if let Some((n, hash)) = beginnings.0.last()
-            && sum.messages.len() == *n
-            && *n > done
+        if let Some((_, hash)) = beginnings.0.last()
+            && sum.messages.len() == whole
+            && whole > done
+            && whole >= Beginnings::SHORTEST
         {
             self.memo.insert((terms, Element::Beginning, *hash), Known::Beginning(Arc::new(sum.clone())));
         }
         sum.finish(profile, rest)
+    }
+
+    /// The longest beginning that is remembered: where in the text it ends, and its sum.
+    fn remembered(&self, terms: Terms, beginnings: &Beginnings) -> (usize, Sum) {
+        let known = beginnings.0.iter().rev().find_map(|(end, hash)| {
+            match self.memo.get(&(terms, Element::Beginning, *hash)) {
+                Some(Known::Beginning(sum)) => Some((*end, Sum::clone(&sum))),
+                _ => None,
+            }
+        });
+        known.unwrap_or_default()
     }
 
     fn rest(&self, profile: Profile<'_>, call: &Call, parts: &Split<'_>, model: &str) -> RestCount {
@@ -283,33 +292,36 @@ impl Counter {
     }
 }
 
-/// Hashes of a conversation's beginnings: without its last two messages, without its last, and whole.
+/// Ends and hashes of a conversation's beginnings: without its last two messages, without its last, and whole.
 ///
-/// A conversation grows by one or two messages, so one of these was the whole of it the last time.
+/// A conversation grows by one or two messages, so one of these was the whole of it the last time. One long run of
+/// bytes is hashed several times as fast as its pieces one by one, and is not taken apart.
 struct Beginnings(Vec<(usize, [u8; 32])>);
 
 impl Beginnings {
     /// Shorter conversations are looked up message by message.
     const SHORTEST: usize = 4;
 
-    /// `array` is the text that `messages` are slices of. One long run of bytes is hashed several times as fast as its
-    /// pieces one by one.
-    fn of(array: &str, messages: &[&str]) -> Self {
-        let n = messages.len();
-        let mut found = Vec::with_capacity(3);
+    fn of(array: &str) -> Self {
         let (mut hash, mut hashed) = (blake3::Hasher::new(), 0);
-        for (i, message) in messages.iter().enumerate().skip(n.saturating_sub(3)) {
-            if i + 1 < Self::SHORTEST {
-                continue;
-            }
-            let start = (message.as_ptr() as usize).wrapping_sub(array.as_ptr() as usize);
-            let Some(text) = array.get(hashed..start.saturating_add(message.len())) else { break };
-            hash.update(text.as_bytes());
-            hashed += text.len();
-            found.push((i + 1, *hash.finalize().as_bytes()));
+        let mut ends = last_ends(array, Self::SHORTEST);
+        if ends.len() < Self::SHORTEST {
+            return Self(Vec::new());
         }
-        Self(found)
+        ends.pop();
+        let found = ends.into_iter().rev().map(|end| {
+            hash.update(array.as_bytes().get(hashed..end).unwrap_or_default());
+            hashed = end;
+            (end, *hash.finalize().as_bytes())
+        });
+        Self(found.collect())
     }
+}
+
+/// What follows in an array on its first `read` bytes, which end with an element, as an array.
+fn after(array: &str, read: usize) -> String {
+    let later = array.get(read..).unwrap_or_default().trim_start();
+    format!("[{}", later.strip_prefix(',').unwrap_or(later))
 }
 
 /// The most that a call can take by its bytes alone, if that can be said.
