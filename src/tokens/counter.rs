@@ -1,6 +1,7 @@
 //! Counting with a memory: a message that was counted once is looked up afterwards.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use moka::sync::Cache;
@@ -207,8 +208,8 @@ impl Counter {
         let (profile, model) = self.profile(call);
         let Some(parts) = Split::of(call) else { return without_memo(call, profile, &model) };
         let terms = profile.terms();
-        let beginnings = Beginnings::of(parts.array);
-        let (read, mut sum) = self.remembered(terms, &beginnings);
+        let mut beginnings = Beginnings::of(parts.array);
+        let (read, mut sum) = self.remembered(terms, &mut beginnings);
         let done = sum.messages.len();
         // Only what came after is taken apart.
         let grown = (read > 0).then(|| after(parts.array, read));
@@ -255,25 +256,30 @@ impl Counter {
                 break;
             }
         }
-        if let Some((_, hash)) = beginnings.0.last()
+        if let Some(hash) = beginnings.whole
             && sum.messages.len() == whole
             && whole > done
             && whole >= Beginnings::SHORTEST
         {
-            self.memo.insert((terms, Element::Beginning, *hash), Known::Beginning(Arc::new(sum.clone())));
+            self.memo.insert((terms, Element::Beginning, hash), Known::Beginning(Arc::new(sum.clone())));
         }
         sum.finish(profile, rest)
     }
 
     /// The longest beginning that is remembered: where in the text it ends, and its sum.
-    fn remembered(&self, terms: Terms, beginnings: &Beginnings) -> (usize, Sum) {
-        let known = beginnings.0.iter().rev().find_map(|(end, hash)| {
-            match self.memo.get(&(terms, Element::Beginning, *hash)) {
-                Some(Known::Beginning(sum)) => Some((*end, Sum::clone(&sum))),
-                _ => None,
+    fn remembered(&self, terms: Terms, beginnings: &mut Beginnings<'_>) -> (usize, Sum) {
+        for newest in [0..3, 3..Beginnings::MOST] {
+            let found = beginnings.hashes(newest).into_iter().rev().find_map(|(end, hash)| {
+                match self.memo.get(&(terms, Element::Beginning, hash)) {
+                    Some(Known::Beginning(sum)) => Some((end, Sum::clone(&sum))),
+                    _ => None,
+                }
+            });
+            if let Some(found) = found {
+                return found;
             }
-        });
-        known.unwrap_or_default()
+        }
+        <_>::default()
     }
 
     fn rest(&self, profile: Profile<'_>, call: &Call, parts: &Split<'_>, model: &str) -> RestCount {
@@ -292,29 +298,44 @@ impl Counter {
     }
 }
 
-/// Ends and hashes of a conversation's beginnings: without its last two messages, without its last, and whole.
+/// A conversation's beginnings: whole, without its last message, without its last two, and so on.
 ///
-/// A conversation grows by one or two messages, so one of these was the whole of it the last time. One long run of
-/// bytes is hashed several times as fast as its pieces one by one, and is not taken apart.
-struct Beginnings(Vec<(usize, [u8; 32])>);
+/// A conversation grows by a few messages, so one of these was the whole of it the last time. One long run of bytes
+/// is hashed several times as fast as its pieces one by one, and is not taken apart.
+struct Beginnings<'a> {
+    array: &'a str,
+    /// Where each ends, the whole first.
+    ends: Vec<usize>,
+    /// Hash of the whole, once it is known.
+    whole: Option<[u8; 32]>,
+}
 
-impl Beginnings {
+impl<'a> Beginnings<'a> {
     /// Shorter conversations are looked up message by message.
     const SHORTEST: usize = 4;
+    /// A turn that adds more messages is looked up message by message too.
+    const MOST: usize = 12;
 
-    fn of(array: &str) -> Self {
+    fn of(array: &'a str) -> Self {
+        let mut ends = last_ends(array, Self::MOST + Self::SHORTEST - 1);
+        ends.truncate((ends.len() + 1).saturating_sub(Self::SHORTEST));
+        Self { array, ends, whole: None }
+    }
+
+    /// Ends and hashes of those without so many of the last messages, the shortest first.
+    fn hashes(&mut self, without: Range<usize>) -> Vec<(usize, [u8; 32])> {
         let (mut hash, mut hashed) = (blake3::Hasher::new(), 0);
-        let mut ends = last_ends(array, Self::SHORTEST);
-        if ends.len() < Self::SHORTEST {
-            return Self(Vec::new());
-        }
-        ends.pop();
-        let found = ends.into_iter().rev().map(|end| {
-            hash.update(array.as_bytes().get(hashed..end).unwrap_or_default());
+        let chosen = without.start.min(self.ends.len())..without.end.min(self.ends.len());
+        let mut hash_to = |end: usize| {
+            hash.update(self.array.as_bytes().get(hashed..end).unwrap_or_default());
             hashed = end;
             (end, *hash.finalize().as_bytes())
-        });
-        Self(found.collect())
+        };
+        let found: Vec<_> = self.ends[chosen].iter().rev().map(|end| hash_to(*end)).collect();
+        if without.start == 0 {
+            self.whole = found.last().map(|(_, hash)| *hash);
+        }
+        found
     }
 }
 
@@ -417,8 +438,7 @@ fn inputs(profile: Profile<'_>, call: &Call) -> Option<Count> {
     } else {
         let elements = call.doc.elements("input")?;
         let ids = |elements: &[&str]| elements.iter().all(|id| crate::call::json::whole(id).is_some());
-        let exactly =
-            |n: usize| Tally { likely: n as u64, at_most: n as u64, accuracy: Accuracy::Exact, media: 0 };
+        let exactly = |n: usize| Tally::of(n as u64, n as u64, Accuracy::Exact);
         if ids(&elements) {
             counts.push(exactly(elements.len()));
         } else {
@@ -441,8 +461,8 @@ fn inputs(profile: Profile<'_>, call: &Call) -> Option<Count> {
 }
 
 fn finish(total: Tally, encoding: &'static str, parts: CountParts) -> Count {
-    let Tally { likely, at_most, accuracy, media } = total;
-    Count { likely, at_most, accuracy, encoding, parts, media }
+    let Tally { likely, at_most, accuracy, media, data_urls } = total;
+    Count { likely, at_most, accuracy, encoding, parts, media, data_urls }
 }
 
 /// Tokens of `call` without remembering anything.
@@ -537,6 +557,26 @@ mod tests {
         assert_eq!(counter.clone().count(&call), first);
         counter.memo.run_pending_tasks();
         assert_eq!(counter.memo.entry_count(), 2, "nothing new");
+    }
+
+    #[test]
+    fn a_conversation_that_grew_by_any_number_of_messages_counts_as_if_read_anew() {
+        for step in 1..16 {
+            let (counter, mut messages) = (Counter::default(), Vec::new());
+            for turn in 0..6 {
+                for i in 0..step {
+                    let role = ["user", "assistant", "system"][(turn + i) % 3];
+                    messages.push(json!({"role": role, "content": format!("{turn} {i} \\ \", [{{")}));
+                }
+                let body = json!({"model": "gpt-4o", "messages": messages, "tools": [
+                    {"type": "function", "function": {"name": "a", "parameters": {"type": "object"}}}]});
+                for text in [body.to_string(), format!("{body:#}")] {
+                    let call = Call::post("https://a.example/v1/chat/completions", text);
+                    assert_eq!(counter.count(&call), count(&call), "{step} more each turn, turn {turn}");
+                    assert_eq!(counter.count(&call), count(&call), "and again");
+                }
+            }
+        }
     }
 
     #[test]

@@ -129,6 +129,9 @@ pub struct Count {
     pub parts: CountParts,
     /// Of the likely ones, those of pictures, documents, sound, unknown blocks and tools the provider runs.
     pub media: u64,
+    /// Bytes of `data:` URLs in base64 that stand inside plain text. They are counted, and billed, as the text they
+    /// are: a picture that was meant to be seen costs hundreds of times as much so. 0 for almost all calls.
+    pub data_urls: u64,
 }
 
 /// Likely tokens by part; they add up to [`Count::likely`].
@@ -219,5 +222,13 @@ pub fn count_text_for(text: &str, model: &str) -> Count {
     let tally = profile.plain(text);
     let parts = CountParts { messages: vec![tally.likely], ..CountParts::default() };
     let (likely, at_most, accuracy) = (tally.likely, tally.at_most, tally.accuracy);
-    Count { likely, at_most, accuracy, encoding: profile.encoding(), parts, media: 0 }
+    Count {
+        likely,
+        at_most,
+        accuracy,
+        encoding: profile.encoding(),
+        parts,
+        data_urls: tally.data_urls,
+        ..Count::default()
+    }
 }

@@ -174,6 +174,13 @@ pub(crate) fn show(out: &mut Out, call: &Call, count: &Count) -> Result<(), crat
         },
         count.encoding,
     )?;
+    if count.data_urls > 0 {
+        writeln!(
+            out,
+            "{} bytes of `data:` URLs stand inside plain text and are billed as text: send them as picture or file parts.",
+            grouped(count.data_urls),
+        )?;
+    }
     Ok(())
 }
 
