@@ -4,6 +4,8 @@
 //! the same kind. Texts are of our own making: words drawn by how often they occur, a tenth of them never seen before.
 //! What this machine's files count like: put texts into `$THRIFTY_TEXTS`.
 
+#![expect(clippy::disallowed_methods, reason = "`json!` writes the bodies of the replay")]
+
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -351,7 +353,7 @@ fn replay(c: &mut Criterion) {
                     let calls = calls();
                     // In a stack a layer ahead has read each body, once for all of them.
                     if looked_into {
-                        calls.iter().for_each(|call| drop(black_box(call.doc.trouble())));
+                        black_box(calls.iter().filter(|call| call.doc.trouble().is_some()).count());
                     }
                     (Counter::default(), calls)
                 },
