@@ -304,8 +304,6 @@ impl Counter {
 /// is hashed several times as fast as its pieces one by one, and is not taken apart.
 struct Beginnings<'a> {
     array: &'a str,
-    /// Where each ends, the whole first.
-    ends: Vec<usize>,
     /// Hash of the whole, once it is known.
     whole: Option<[u8; 32]>,
 }
@@ -317,21 +315,23 @@ impl<'a> Beginnings<'a> {
     const MOST: usize = 12;
 
     fn of(array: &'a str) -> Self {
-        let mut ends = last_ends(array, Self::MOST + Self::SHORTEST - 1);
-        ends.truncate((ends.len() + 1).saturating_sub(Self::SHORTEST));
-        Self { array, ends, whole: None }
+        Self { array, whole: None }
     }
 
     /// Ends and hashes of those without so many of the last messages, the shortest first.
     fn hashes(&mut self, without: Range<usize>) -> Vec<(usize, [u8; 32])> {
+        let ends = last_ends(self.array, without.end.max(Self::SHORTEST));
+        if ends.len() < Self::SHORTEST {
+            return Vec::new();
+        }
+        let chosen = without.start.min(ends.len())..without.end.min(ends.len());
         let (mut hash, mut hashed) = (blake3::Hasher::new(), 0);
-        let chosen = without.start.min(self.ends.len())..without.end.min(self.ends.len());
         let mut hash_to = |end: usize| {
             hash.update(self.array.as_bytes().get(hashed..end).unwrap_or_default());
             hashed = end;
             (end, *hash.finalize().as_bytes())
         };
-        let found: Vec<_> = self.ends[chosen].iter().rev().map(|end| hash_to(*end)).collect();
+        let found: Vec<_> = ends[chosen].iter().rev().map(|end| hash_to(*end)).collect();
         if without.start == 0 {
             self.whole = found.last().map(|(_, hash)| *hash);
         }
