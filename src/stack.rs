@@ -2,7 +2,8 @@
 //!
 //! Each layer works alone, but their order decides what they are worth: the cache has to see what trim, cap and tier
 //! made of a call, a spent budget should still serve hits, and an exact repeat should skip everything.
-//! [`Stack::builder`] knows the order: meter, recall, tier, trim, cap, cache, prefix, budget.
+//! [`Stack::builder`] knows the order: meter, recall, tier, trim, cap, cache, prefix, budget. Whatever counts shares one
+//! counter, and one calibration if there is one.
 //!
 //! # Example
 //! ```
@@ -37,6 +38,25 @@
 //!     .cap(CapLayer::new(1_024))
 //!     .sink(ledger.clone())
 //!     .build()?;
+//! # Ok::<(), thrifty::Error>(())
+//! ```
+//! # Learning what is billed
+//! ```
+//! use thrifty::stack::Stack;
+//! use thrifty::tokens::Calibration;
+//! use thrifty::trim::TrimPolicy;
+//!
+//! # let dir = std::env::temp_dir().join(format!("thrifty-doc-stack-{}", std::process::id()));
+//! # std::fs::create_dir_all(&dir).ok();
+//! let calibration = Calibration::open(dir.join("receipts.calibration"))?; // goes on where it ended
+//! let stack = Stack::builder()
+//!     .trim(TrimPolicy::new().with_budget(100_000))
+//!     .calibration(calibration.clone())
+//!     .build()?;
+//! for model in calibration.scales() {
+//!     println!("{model}"); // by how much estimates are corrected, and their error
+//! }
+//! # std::fs::remove_dir_all(&dir).ok();
 //! # Ok::<(), thrifty::Error>(())
 //! ```
 

@@ -304,10 +304,14 @@ impl<'t> Profile<'t> {
             let json: u64 = own.by_ref().map(|tool| tool.raw.len() as u64 + 8).sum();
             total.add(Tally::bound(json / 4, json));
         } else if own.peek().is_some() {
-            let (text, known) = tools::render(own.clone(), Layout::Of2024);
+            // Billed numbers of 2023 are of requests with the old member, those of 2024 of requests with the new one.
+            let (likely, other) = match doc.some("tools").is_none() && doc.some("functions").is_some() {
+                true => (Layout::Of2023, Layout::Of2024),
+                false => (Layout::Of2024, Layout::Of2023),
+            };
+            let (text, known) = tools::render(own.clone(), likely);
             let mut count = self.text(&text);
-            count.at_most =
-                count.at_most.max(self.text(&tools::render(own.clone(), Layout::Of2023).0).at_most);
+            count.at_most = count.at_most.max(self.text(&tools::render(own.clone(), other).0).at_most);
             if !known || own.clone().any(|tool| tool.parameters.is_none() && tool.raw.contains("\"custom\""))
             {
                 let json: u64 = own.map(|tool| self.text(&tools::compact(tool.raw)).at_most + 1).sum();
