@@ -557,6 +557,36 @@ async fn a_purge_of_a_scope_covers_what_is_on_its_way() {
 }
 
 #[tokio::test]
+async fn a_purge_of_one_scope_leaves_what_is_on_its_way_for_others_alone() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let opened = gate.clone();
+    let inner = service_fn(move |_: Call| {
+        let gate = opened.clone();
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Ok::<_, BoxError>(reply(200, whole("0")))
+        }
+    });
+    let layer = CacheLayer::in_memory();
+    let (client, handle) = (Client::new(layer.layer(inner)), layer.handle());
+    let of = |name: &str| wish(Options::new().scope(Scope::tenant(name)));
+    let sent = tokio::spawn(client.clone().oneshot(of("bob")));
+    while handle.stats().flights == 0 {
+        tokio::task::yield_now().await;
+    }
+    handle.purge(&Scope::tenant("ann")).await;
+    handle.purge_caller(&of("ann")).await;
+    let joined = tokio::spawn(client.clone().oneshot(of("bob")));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(handle.stats().flights, 1, "the same question is still the same flight");
+    gate.add_permits(1);
+    assert!(sent.await.unwrap().is_ok() && joined.await.unwrap().is_ok());
+    let stats = handle.stats();
+    assert_eq!((stats.stored, stats.joined, stats.purges), (1, 1, 2), "{stats:?}");
+    assert!(handle.get(&of("bob")).await.is_some(), "it is stored");
+}
+
+#[tokio::test]
 async fn at_the_http_edge_cache_control_is_obeyed() {
     let bench = Bench::counting(|builder| builder);
     let edge = thrifty::edge::FromHttp::new(bench.client.clone()).answering_errors();

@@ -8,9 +8,8 @@ use super::flight::{Lead, Recorded};
 use super::key::CacheKey;
 use super::layer::Core;
 use super::policy::stored_headers;
-use super::purge;
+use super::purge::Since;
 use super::service::is_another_model;
-use super::store::epochs::Stamp;
 use crate::call::{Call, Capped, Options};
 use crate::dialect::{Finish, Outcome};
 use crate::price::Terms;
@@ -19,9 +18,8 @@ use crate::receipt::Draft;
 /// What is needed to judge and store a reply when it has ended.
 pub(super) struct Filing {
     key: CacheKey,
-    epoch: u64,
     /// The purges of its scope before it was sent.
-    pub(super) stamp: Stamp,
+    pub(super) since: Since,
     ttl: Duration,
     asked: Option<String>,
     pub(super) draft: Option<Draft>,
@@ -33,13 +31,12 @@ pub(super) struct Filing {
 }
 
 impl Filing {
-    /// For the answer to `call`, sent in this epoch.
-    pub(super) fn of(core: &Core, call: &Call, key: CacheKey, epoch: u64) -> Self {
+    /// For the answer to `call`, sent after these purges.
+    pub(super) fn of(core: &Core, call: &Call, key: CacheKey, since: Since) -> Self {
         let options = Options::among(&call.parts.extensions);
         Self {
             key,
-            epoch,
-            stamp: purge::stamp(core, call),
+            since,
             // The layer's time to live is the longest: a call may only ask for less.
             ttl: options.and_then(|options| options.ttl).map_or(core.ttl, |ttl| ttl.min(core.ttl)),
             asked: call.model(),
@@ -103,15 +100,15 @@ impl Filing {
             Err(why) => {
                 if let (Some((parts, body)), "status") = (failed, why) {
                     let put = || core.negatives.put(self.key, &parts, &body, core.clock.now_ms());
-                    lead.store(|| core.epoch.store(self.epoch, put));
+                    lead.store(|| self.since.store(core, put));
                 }
                 return self.refuse(core, why);
             }
         };
         // An answer that was on the road during a purge must not come back to life, nor one that was replaced or
         // invalidated meanwhile. Neither can happen between these looks and the store.
-        let put = || core.tiers.put_stamped(self.key, Arc::new(entry), self.stamp);
-        match lead.store(|| core.epoch.store(self.epoch, put)) {
+        let put = || core.tiers.put_stamped(self.key, Arc::new(entry), self.since.stamp);
+        match lead.store(|| self.since.store(core, put)) {
             None => return self.refuse(core, "replaced"),
             Some(None) => return self.refuse(core, "purged"),
             Some(Some(())) => {}

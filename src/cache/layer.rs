@@ -20,6 +20,7 @@ use super::render::FreshIds;
 use super::service::Cache;
 use super::settings::CacheBuilder;
 use super::store::Tiers;
+use super::store::epochs::Tag;
 use super::switch::Switch;
 use super::varied::Varied;
 use crate::call::{CacheMode, Call, Options, Scope};
@@ -129,10 +130,10 @@ impl Core {
         wish.judge(entry, self.ttl, self.clock.now_ms())
     }
 
-    /// From here on nothing that is on its way is stored, and nobody joins it.
-    pub(super) fn begin_purge(&self) {
+    /// From here on nothing of this scope, or of all, that is on its way is stored, and nobody joins it.
+    pub(super) fn begin_purge(&self, scope: Option<Tag>) {
         self.numbers.purged();
-        self.epoch.bump();
+        self.epoch.bump(scope);
         self.negatives.clear();
     }
 

@@ -21,6 +21,7 @@ use super::freshness::{Age, Wish};
 use super::key::CacheKey;
 use super::layer::Core;
 use super::numbers::Tier;
+use super::purge::Since;
 use super::recall::Slot;
 use super::render::{Want, hide_usage, render, want};
 use super::stale::{Old, refresh};
@@ -213,14 +214,14 @@ where
         return rescue(&came).map_or(came, Ok);
     }
     let seen = |reply| if hides { hide_usage(format, reply) } else { reply };
-    let epoch = core.epoch.now();
+    let since = Since::of(&core, &call);
     let role = match mode {
         // A call that wants a new answer must not get that of a flight begun before it came.
         CacheMode::NoCache => {
-            let (lead, seat) = core.flights.lead_anew((key, epoch, want));
+            let (lead, seat) = core.flights.lead_anew((key, since.epoch, want));
             Role::Lead(lead, seat)
         }
-        _ => core.flights.join_or_lead((key, epoch, want), &core.limits),
+        _ => core.flights.join_or_lead((key, since.epoch, want), &core.limits),
     };
     let (lead, seat) = match role {
         Role::Full => {
@@ -267,7 +268,7 @@ where
         format.ask_for_usage(&mut call);
     }
     let how = if mode.reads() { Sent::Miss } else { Sent::Request };
-    fly(core.clone(), lead, inner, call, key, epoch);
+    fly(core.clone(), lead, inner, call, key, since);
     let came = seat.reply().await;
     if let Some(reply) = rescue(&came) {
         return Ok(reply);
@@ -291,14 +292,14 @@ where
 }
 
 /// Runs the upstream call of a flight in a task of its own.
-pub(super) fn fly<S>(core: Arc<Core>, lead: Lead, inner: S, call: Call, key: CacheKey, epoch: u64)
+pub(super) fn fly<S>(core: Arc<Core>, lead: Lead, inner: S, call: Call, key: CacheKey, since: Since)
 where
     S: Service<Call, Response = Reply> + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
     let format = call.format();
-    let filing = Filing::of(&core, &call, key, epoch);
+    let filing = Filing::of(&core, &call, key, since);
     let raw = core.keyer.names_opaque(&call);
     let reader = format.stream_reader_for(&call);
     let (seen, hold) = (Arc::new(Seen::default()), Draft::of(&call).map(Draft::hold));

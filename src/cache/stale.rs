@@ -11,6 +11,7 @@ use super::freshness::{Age, Wish};
 use super::key::CacheKey;
 use super::layer::Core;
 use super::numbers::Tier;
+use super::purge::Since;
 use super::render::{Want, render};
 use super::service::{Caller, fly};
 use crate::call::{Call, Options, Reply};
@@ -92,8 +93,10 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
-    let epoch = core.epoch.now();
-    let Role::Lead(lead, seat) = core.flights.join_or_lead((key, epoch, want), &core.limits) else { return };
+    let since = Since::of(core, &call);
+    let Role::Lead(lead, seat) = core.flights.join_or_lead((key, since.epoch, want), &core.limits) else {
+        return;
+    };
     // Another refresh may have ended between the look and the lead.
     if let Some(entry) = core.remembered(&key, &Wish::default())
         && let Some(rendered) = render(core, call.format(), &entry, want, true)
@@ -121,7 +124,7 @@ where
         let format = call.format();
         format.ask_for_usage(&mut call);
     }
-    fly(core.clone(), lead, inner, call, key, epoch);
+    fly(core.clone(), lead, inner, call, key, since);
     if let Some(draft) = draft {
         tell(core.clone(), &draft);
     }
