@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use thrifty::cache::{CacheBuilder, CacheHandle, CacheLayer, Mode, ReplayIdentity, Sampled, Secret};
+use thrifty::cache::{
+    CacheBuilder, CacheHandle, CacheLayer, Mode, RecallLayer, ReplayIdentity, Sampled, Secret,
+};
 use thrifty::call::{CacheMode, Call, Capped, Framed, Options, Reply, ReplyBody, Scope};
 use thrifty::clock::ManualClock;
 use thrifty::receipt::Receipt;
@@ -126,6 +128,7 @@ async fn the_table_of_what_may_be_stored() {
     let rows: Vec<Row> = vec![
         (plain, 200, ending("stop", text), false, Ok(())),
         (plain, 200, ending("tool_calls", &tool("{}")), false, Ok(())),
+        (plain, 200, ending("tool_calls", &tool("{}").replace("\"f\"", "\"g\"")), false, Err("unknown-tool")),
         (plain, 200, ending("tool_calls", &tool("{")), false, Err("broken-tool-call")),
         (no_tools, 200, ending("tool_calls", &tool("{}")), false, Err("tool-call")),
         (no_tools, 200, ending("stop", text), false, Ok(())),
@@ -149,7 +152,10 @@ async fn the_table_of_what_may_be_stored() {
         let answer = body.clone();
         let bench = Bench::new(settings, move |_| Ok(reply(status, answer.clone())));
         let call = || {
-            let mut call = ask("hi");
+            let mut call = Call::post(
+                CHAT,
+                r#"{"model":"gpt-5-mini","messages":[],"tools":[{"type":"function","function":{"name":"f"}}]}"#,
+            );
             if capped {
                 call.parts.extensions.insert(Capped);
             }
@@ -584,6 +590,80 @@ async fn a_purge_of_one_scope_leaves_what_is_on_its_way_for_others_alone() {
     let stats = handle.stats();
     assert_eq!((stats.stored, stats.joined, stats.purges), (1, 1, 2), "{stats:?}");
     assert!(handle.get(&of("bob")).await.is_some(), "it is stored");
+}
+
+/// Answers as this model.
+fn by(model: &str, n: usize) -> String {
+    whole(&n.to_string()).replace("gpt-5-mini", model)
+}
+
+#[tokio::test]
+async fn when_a_name_stands_for_another_model_what_the_former_one_gave_is_not_served() {
+    const MODELS: [&str; 8] = [
+        "gpt-5-mini-2025-08-07",
+        "gpt-5-mini-2025-08-07",
+        "gpt-5-mini-2025-08-07",
+        "gpt-5-mini-2026-02-01",
+        "gpt-5-mini-2026-02-01",
+        "gpt-5-mini-2025-08-07",
+        "gpt-5-mini-2026-02-01",
+        "gpt-5-mini-2026-02-01",
+    ];
+    for with_shortcut in [false, true] {
+        let mut bench = Bench::new(|builder| builder, |n| Ok(reply(200, by(MODELS[n], n))));
+        if with_shortcut {
+            let layer = CacheLayer::builder()
+                .clock(bench.clock.clone())
+                .replay_identity(ReplayIdentity::Original)
+                .build()
+                .unwrap();
+            let calls = bench.calls.clone();
+            let inner = service_fn(move |_: Call| {
+                let n = calls.fetch_add(1, Ordering::SeqCst);
+                async move { Ok::<_, BoxError>(reply(200, by(MODELS[n], n))) }
+            });
+            bench.handle = layer.handle();
+            bench.client = Client::new(RecallLayer::new(&layer, [0; 32]).layer(layer.layer(inner)));
+        }
+        let bob = || wish(Options::new().scope(Scope::tenant("bob")));
+        for (call, want) in [
+            (ask("one"), 0),
+            (ask("two"), 1),
+            (bob(), 2),
+            (ask("one"), 0),
+            (ask("three"), 3), // the news
+            (ask("three"), 3),
+            (ask("one"), 4), // fetched anew
+            (ask("one"), 4),
+            (bob(), 2), // another scope has seen nothing of it
+        ] {
+            bench.wait(secs(1));
+            assert_eq!(bench.body(call).await, by(MODELS[want], want), "{want}, shortcut: {with_shortcut}");
+        }
+        assert!(bench.handle.get(&ask("two")).await.is_none());
+        assert_eq!(bench.handle.stats().misses_by.get("model-moved"), Some(&1));
+        // It goes back: a router, or a change under way. None of its answers is wrong.
+        bench.wait(secs(1));
+        assert_eq!(bench.body(ask("four")).await, by(MODELS[5], 5));
+        assert_eq!(bench.body(ask("two")).await, by(MODELS[1], 1));
+        assert_eq!(bench.body(ask("one")).await, by(MODELS[4], 4));
+        assert_eq!(bench.calls(), 6);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_a_name_that_may_move_lives_for_a_day_at_most() {
+    let day = 24 * 3_600;
+    for (answered, ttl) in [("gpt-5-mini-2025-08-07", day), ("gpt-5-mini", 7 * day)] {
+        let bench =
+            Bench::new(|builder| builder.ttl(secs(7 * day)), move |n| Ok(reply(200, by(answered, n))));
+        bench.body(ask("hi")).await;
+        for (wait, calls) in [(ttl - 1, 1), (1, 2)] {
+            bench.wait(secs(wait));
+            bench.body(ask("hi")).await;
+            assert_eq!(bench.calls(), calls, "{answered} after {wait} s more");
+        }
+    }
 }
 
 #[tokio::test]

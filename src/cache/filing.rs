@@ -9,9 +9,10 @@ use super::key::CacheKey;
 use super::layer::Core;
 use super::policy::stored_headers;
 use super::purge::Since;
+use super::resolved::{NameId, capped};
 use super::service::is_another_model;
-use crate::call::{Call, Capped, Options};
-use crate::dialect::{Finish, Outcome};
+use crate::call::{Call, Capped, Doc, Options};
+use crate::dialect::{Called, Finish, Format, Outcome};
 use crate::price::Terms;
 use crate::receipt::Draft;
 
@@ -20,7 +21,12 @@ pub(super) struct Filing {
     key: CacheKey,
     /// The purges of its scope before it was sent.
     pub(super) since: Since,
+    name: NameId,
+    sent_ms: i64,
     ttl: Duration,
+    /// Which tools it offers is looked up when one is called. It shares its bytes with the call.
+    doc: Doc,
+    format: &'static dyn Format,
     asked: Option<String>,
     pub(super) draft: Option<Draft>,
     /// A layer of ours set the output limit.
@@ -37,8 +43,12 @@ impl Filing {
         Self {
             key,
             since,
+            name: NameId::of(call, since.stamp.scope),
+            sent_ms: core.clock.now_ms(),
             // The layer's time to live is the longest: a call may only ask for less.
             ttl: options.and_then(|options| options.ttl).map_or(core.ttl, |ttl| ttl.min(core.ttl)),
+            doc: call.doc.clone(),
+            format: call.format(),
             asked: call.model(),
             draft: Draft::of(call).cloned(),
             capped: call.parts.extensions.get::<Capped>().is_some(),
@@ -56,13 +66,19 @@ impl Filing {
     ) -> Result<Entry, &'static str> {
         let Recorded { parts, body, frames } = recorded;
         let body = body?;
-        let ttl = core.store.judge(&parts, &body, &outcome, self.ttl, self.capped)?;
+        let ttl = core.store.judge(self.format, &self.doc, &parts, &outcome, self.ttl, self.capped)?;
         if let (Some(asked), Some(answered)) = (&self.asked, &outcome.model)
             && is_another_model(&core.prices, asked, answered)
         {
             return Err("other-model");
         }
         let now = core.clock.now_ms();
+        if let Some(answered) = &outcome.model
+            && core.resolved.note(self.name, answered, self.sent_ms, now)
+        {
+            core.numbers.moved();
+        }
+        let ttl = capped(ttl, self.asked.as_deref(), outcome.model.as_deref());
         let model = outcome.model.as_deref().or(self.asked.as_deref());
         let terms = Terms::at(now).with_service_tier(outcome.service_tier.clone());
         let cost = match (model, &outcome.usage) {
@@ -82,7 +98,7 @@ impl Filing {
             frames: frames.filter(|_| !self.raw),
             created_ms: now,
             ttl,
-            outcome,
+            outcome: Outcome { called: Called::default(), ..outcome },
             cost,
             table: Some(core.prices.id()),
             identity: Places::default(),

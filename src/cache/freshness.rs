@@ -5,6 +5,7 @@
 //! than the layer gives (`max-age`, `min-fresh`, a time to live of its own) or, within the kept time, for more
 //! (`max-stale`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -45,10 +46,12 @@ impl Windows {
 }
 
 /// What one call asks of an answer's age.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Wish {
     ttl: Option<Duration>,
     fresh: Freshness,
+    /// Of a name that has moved, the model it stands for now.
+    by: Option<Arc<str>>,
 }
 
 /// Whether an entry may be served.
@@ -60,18 +63,34 @@ pub(super) enum Age {
     Stale(u128),
     /// It is younger than that and yet too old for this call.
     TooOld,
+    /// The name that was asked for stands for another model now.
+    Moved,
 }
 
 impl Wish {
     pub(super) fn of(options: Option<&Options>) -> Self {
-        options.map_or_else(Self::default, |options| Self { ttl: options.ttl, fresh: options.fresh })
+        options.map_or_else(Self::default, |options| Self {
+            ttl: options.ttl,
+            fresh: options.fresh,
+            by: None,
+        })
+    }
+
+    /// The same, for answers of this model alone.
+    pub(super) fn by(self, by: Option<Arc<str>>) -> Self {
+        Self { by, ..self }
     }
 
     /// Judges an entry that is still there, in a layer whose longest time to live is `most`.
     pub(super) fn judge(&self, entry: &Entry, most: Duration, now_ms: i64) -> Age {
         let age = u128::try_from(now_ms.saturating_sub(entry.created_ms)).unwrap_or(0);
         let life = lifetime(entry).min(most).as_millis();
-        let Self { ttl, fresh: Freshness { max_age, min_fresh, max_stale, .. } } = self;
+        let Self { ttl, fresh: Freshness { max_age, min_fresh, max_stale, .. }, by } = self;
+        if let (Some(by), Some(model)) = (by, &entry.outcome.model)
+            && **by != **model
+        {
+            return Age::Moved;
+        }
         // A call's own time to live and `max-age` are bounds of age; 0 is a bound too, and no answer is younger.
         if ttl.is_some_and(|ttl| age >= ttl.as_millis())
             || max_age.is_some_and(|most| most.is_zero() || age > most.as_millis())
@@ -147,7 +166,7 @@ mod tests {
         ];
         let windows = Windows { asked: HOUR, ..Windows::default() };
         for (fresh, ttl, want) in table {
-            let wish = Wish { ttl, fresh };
+            let wish = Wish { ttl, fresh, by: None };
             let judged =
                 [0, 30, 59, 100].map(|age| wish.judge(&entry(60, &windows), HOUR, 1_000_000 + age * 1_000));
             assert_eq!(judged, want, "{fresh:?} {ttl:?}");

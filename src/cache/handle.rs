@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 
 use super::embeddings;
 use super::flight::Recorded;
-use super::freshness::{Age, Wish};
+use super::freshness::Age;
 use super::key::CacheKey;
 use super::layer::Core;
 use super::numbers::CacheStats;
@@ -65,7 +65,7 @@ impl CacheHandle {
     pub async fn get(&self, call: &Call) -> Option<Reply> {
         let core = &self.core;
         let options = Options::among(&call.parts.extensions);
-        let wish = Wish::of(options);
+        let wish = core.wish(call, options);
         for key in core.varied.all(core.key_of(call, options).ok()?) {
             let found = match core.tiers.get_memory(&key, core.clock.now_ms()) {
                 None => core.tiers.get_disk(&key, core.clock.now_ms()).await,

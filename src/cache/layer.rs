@@ -17,6 +17,7 @@ use super::numbers::{Numbers, Tier};
 use super::policy::{Sampled, StorePolicy};
 use super::recall::Aliases;
 use super::render::FreshIds;
+use super::resolved::{NameId, Resolved};
 use super::service::Cache;
 use super::settings::CacheBuilder;
 use super::store::Tiers;
@@ -52,6 +53,7 @@ pub(super) struct Core {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) prices: Arc<PriceTable>,
     pub(super) epoch: Epoch,
+    pub(super) resolved: Resolved,
     pub(super) numbers: Numbers,
     pub(super) switch: Switch,
     pub(super) windows: Windows,
@@ -115,6 +117,16 @@ impl Core {
             return Err("sampled");
         }
         self.keyer.key(call, self.scope_of(options), &self.vary).map_err(|bypass| bypass.0)
+    }
+
+    /// What `call` asks of an answer's age, and of who gave it.
+    pub(super) fn wish(&self, call: &Call, options: Option<&Options>) -> Wish {
+        let wish = Wish::of(options);
+        if self.resolved.moves() == 0 {
+            return wish;
+        }
+        let scope = self.keyer.scope_tag(call, self.scope_of(options));
+        wish.by(self.resolved.present(&NameId::of(call, scope)))
     }
 
     /// An entry of the memory tier that a call with this wish may have.

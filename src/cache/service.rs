@@ -121,7 +121,7 @@ where
             slot.set(call.parts.extensions.get::<Detour>().is_none().then_some(key));
         }
         let key = core.varied.choose(key);
-        let (want, wish) = (want(&call), Wish::of(options));
+        let (want, wish) = (want(&call), core.wish(&call, options));
         let mut old = None;
         if mode.reads() {
             let silent = is_silent(core, &call);
@@ -406,7 +406,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub(super) fn is_another_model(prices: &PriceTable, asked: &str, answered: &str) -> bool {
     let plain = |name: &str| name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
     let (asked, answered) = (plain(asked), plain(answered));
-    if asked == answered || prices.rates(&asked).is_none() {
+    let asked = asked.strip_suffix("-latest").unwrap_or(&asked);
+    if asked == answered || prices.rates(asked).is_none() {
         return false;
     }
     // What follows a name in its dated spelling: `-2025-08-07`, `-20251001`, `-001`, `@20250101`, `-latest`.
@@ -418,7 +419,7 @@ pub(super) fn is_another_model(prices: &PriceTable, asked: &str, answered: &str)
                 || rest.bytes().all(|b| b.is_ascii_digit() || b == b'-' || b == b'v' || b == b':')
         })
     };
-    !(same(&asked, &answered) || same(&answered, &asked))
+    !(same(asked, &answered) || same(&answered, asked))
 }
 
 /// True if the reply came complete though it is a stream: nobody watched its frames pass.

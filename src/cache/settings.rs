@@ -16,6 +16,7 @@ use super::numbers::Numbers;
 use super::policy::{Sampled, StorePolicy};
 use super::recall::Aliases;
 use super::render::FreshIds;
+use super::resolved::Resolved;
 use super::secret::Secret;
 use super::store::Tiers;
 use super::store::memory::Memory;
@@ -330,7 +331,7 @@ impl CacheBuilder {
 
     /// Stores no answer that calls a tool.
     ///
-    /// Default: they are stored if all arguments are JSON. Give this if your tools act on a world that moves on, so
+    /// Default: they are stored if all arguments are JSON and the call offered each tool. Give this if your tools act on a world that moves on, so
     /// that the same question should lead to another call tomorrow. Cost: the turns of an agent are paid each time.
     pub fn skip_tool_calls(mut self) -> Self {
         self.store.skip_tool_calls = true;
@@ -476,6 +477,7 @@ impl CacheBuilder {
             clock: self.clock,
             prices: self.prices.unwrap_or_else(PriceTable::builtin),
             epoch: Epoch::new(),
+            resolved: Resolved::new(),
             numbers: Numbers::default(),
             switch: Switch::new(self.mode),
             windows: self.windows,

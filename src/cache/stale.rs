@@ -34,6 +34,7 @@ impl Old {
             Age::Good => "form",
             Age::Stale(_) => "stale",
             Age::TooOld => "too-old",
+            Age::Moved => "model-moved",
         }
     }
 
@@ -56,7 +57,7 @@ impl Old {
         let window = wish.stale_if_error(&core.windows).as_millis();
         let by = match self.age {
             Age::Stale(by) => by,
-            Age::TooOld => 0,
+            Age::TooOld | Age::Moved => 0,
             Age::Good => return None,
         };
         if by >= window || !is_down(came) {

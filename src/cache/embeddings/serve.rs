@@ -50,7 +50,7 @@ where
         let whole = plan.order.len() == 1 && call.parts.extensions.get::<Detour>().is_none();
         slot.set(whole.then(|| plan.keys[0]));
     }
-    let wish = Wish::of(Options::among(&call.parts.extensions));
+    let wish = core.wish(&call, Options::among(&call.parts.extensions));
     let found = match mode.reads() {
         false => vec![None; plan.keys.len()],
         true => {
