@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::StatusCode;
 use thrifty::cache::{
     CacheBuilder, CacheHandle, CacheLayer, Mode, RecallLayer, ReplayIdentity, Sampled, Secret,
@@ -664,6 +665,81 @@ async fn an_answer_to_a_name_that_may_move_lives_for_a_day_at_most() {
             assert_eq!(bench.calls(), calls, "{answered} after {wait} s more");
         }
     }
+}
+
+#[tokio::test]
+async fn the_head_of_an_answer_says_why_it_is_not_stored_where_that_is_known() {
+    let cut = ending("length", r#"{"role":"assistant","content":"a"}"#);
+    let streamed = |status: u16| {
+        let frame = Ok::<_, BoxError>(http_body::Frame::data(Bytes::from_static(b"data: {}\n\n")));
+        let frames = futures_util::stream::iter([frame]).chain(futures_util::stream::pending());
+        let mut reply = Reply::new(ReplyBody::stream(http_body_util::StreamBody::new(frames)));
+        *reply.status_mut() = StatusCode::from_u16(status).unwrap();
+        reply.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
+        reply
+    };
+    let answers: [(&str, Box<dyn Fn() -> Reply + Send + Sync>, &str); 6] = [
+        ("good", Box::new(|| reply(200, whole("a"))), "thrifty; fwd=miss"),
+        ("cut", Box::new(move || reply(200, cut.clone())), "thrifty; fwd=miss; detail=truncated"),
+        ("error", Box::new(|| reply(500, "{}")), "thrifty; fwd=miss; detail=status"),
+        ("bad stream", Box::new(move || streamed(429)), "thrifty; fwd=miss; detail=status"),
+        // Its end is not known when its head leaves.
+        ("cut stream", Box::new(move || streamed(200)), "thrifty; fwd=miss"),
+        ("not json", Box::new(|| reply(200, "<html>")), "thrifty; fwd=miss; detail=failed"),
+    ];
+    for (name, answer, want) in answers {
+        let answer = Arc::new(answer);
+        let bench = Bench::new(|builder| builder, move |_| Ok(answer()));
+        let said = |reply: Reply| reply.headers()["cache-status"].to_str().unwrap().to_owned();
+        assert_eq!(said(bench.send(ask("hi")).await.unwrap()), want, "{name}");
+        let anew = bench.send(wish(Options::new().cache(CacheMode::NoCache))).await.unwrap();
+        assert_eq!(said(anew), want.replace("fwd=miss", "fwd=request"), "{name}");
+        let silent = bench.send(wish(Options::new().scope(Scope::shared("all")))).await.unwrap();
+        assert!(silent.headers().get("cache-status").is_none(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn members_left_out_by_the_operator_do_not_count_and_the_shortcut_knows_it() {
+    let call = |id: &str, text: &str| {
+        Call::post(
+            CHAT,
+            format!(
+                r#"{{"model":"gpt-5-mini","messages":[{{"role":"user","id":"{id}","content":"{text}"}}]}}"#
+            ),
+        )
+    };
+    for (paths, calls) in [(&[][..], 3), (&["/messages/*/id"][..], 2)] {
+        let bench = Bench::counting(|builder| paths.iter().copied().fold(builder, CacheBuilder::leave_out));
+        for (id, text) in [("1", "hi"), ("2", "hi"), ("1", "hi"), ("1", "ho")] {
+            bench.body(call(id, text)).await;
+        }
+        assert_eq!(bench.calls(), calls, "{paths:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_default_time_to_live_is_shortened_a_little_and_a_chosen_one_is_not() {
+    let day = 24 * 3_600;
+    let ttl = async |settings: fn(CacheBuilder) -> CacheBuilder, options: Options| {
+        let clock = ManualClock::at_ms(NOW);
+        let builder = CacheLayer::builder().clock(clock).secret(Secret::from_bytes([7; 32]));
+        let layer = settings(builder).build().unwrap();
+        let call = wish(options);
+        layer.handle().put(&call, reply(200, whole("a"))).await.unwrap();
+        let got = layer.handle().get(&call).await.unwrap();
+        let status = got.headers()["cache-status"].to_str().unwrap().to_owned();
+        status.rsplit('=').next().unwrap().parse::<u64>().unwrap()
+    };
+    let (plain, own) = (Options::new, || Options::new().ttl(secs(1_000)));
+    let short = ttl(|builder| builder, plain()).await;
+    assert!((day * 9 / 10..day).contains(&short), "{short}");
+    assert_eq!(short, ttl(|builder| builder, plain()).await, "it follows from the key");
+    assert_eq!(ttl(|builder| builder.ttl_jitter(0), plain()).await, day);
+    assert_eq!(ttl(|builder| builder.ttl(secs(50_000)), plain()).await, 50_000);
+    let both = ttl(|builder| builder.ttl(secs(50_000)).ttl_jitter(10), plain()).await;
+    assert!((45_000..50_000).contains(&both), "{both}");
+    assert_eq!(ttl(|builder| builder.ttl_jitter(50), own()).await, 1_000, "a call gets what it asked for");
 }
 
 #[tokio::test]

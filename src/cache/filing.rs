@@ -1,10 +1,11 @@
 //! Judging a reply that has ended, and storing it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::entry::{Entry, Places};
 use super::flight::{Lead, Recorded};
+use super::freshness::jittered;
 use super::key::CacheKey;
 use super::layer::Core;
 use super::policy::stored_headers;
@@ -34,7 +35,11 @@ pub(super) struct Filing {
     /// No format reads it; its bytes are the answer, in whatever pieces they came.
     raw: bool,
     shared: bool,
+    pub(super) verdict: Verdict,
 }
+
+/// Why a reply was not stored, once that is known.
+pub(super) type Verdict = Arc<OnceLock<&'static str>>;
 
 impl Filing {
     /// For the answer to `call`, sent after these purges.
@@ -46,7 +51,11 @@ impl Filing {
             name: NameId::of(call, since.stamp.scope),
             sent_ms: core.clock.now_ms(),
             // The layer's time to live is the longest: a call may only ask for less.
-            ttl: options.and_then(|options| options.ttl).map_or(core.ttl, |ttl| ttl.min(core.ttl)),
+            ttl: match options.and_then(|options| options.ttl) {
+                Some(ttl) => ttl.min(core.ttl),
+                None => jittered(core.ttl, core.jitter, &key),
+            },
+            verdict: Verdict::default(),
             doc: call.doc.clone(),
             format: call.format(),
             asked: call.model(),
@@ -137,6 +146,7 @@ impl Filing {
     }
 
     fn refuse(&self, core: &Core, why: &'static str) {
+        let _ = self.verdict.set(why);
         if let Some(draft) = &self.draft {
             draft.note(|receipt| receipt.cache_note = Some(why));
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::entry::Entry;
+use super::key::CacheKey;
 use crate::call::{Freshness, Options};
 
 /// How many seconds of an entry's life are for those only who take a stale answer. Never leaves the process.
@@ -43,6 +44,15 @@ impl Windows {
         headers.insert(KEPT, HeaderValue::from(kept.as_secs()));
         ttl.saturating_add(kept)
     }
+}
+
+/// `ttl`, shortened by up to `percent` of it in whole seconds. By how much follows from the key.
+pub(super) fn jittered(ttl: Duration, percent: u8, key: &CacheKey) -> Duration {
+    // Not those that tables go by.
+    let [.., high, low] = *key.as_bytes();
+    let part = u128::from(u16::from_be_bytes([high, low]));
+    let cut = u128::from(ttl.as_secs()) * u128::from(percent) * part / (100 * u128::from(u16::MAX));
+    ttl.saturating_sub(Duration::from_secs(u64::try_from(cut).unwrap_or(0)))
 }
 
 /// What one call asks of an answer's age.
@@ -138,6 +148,22 @@ mod tests {
         let mut entry = Entry::new(http::StatusCode::OK, "", 1_000_000, Duration::ZERO);
         entry.ttl = windows.stretch(Duration::from_secs(ttl), &mut entry.headers);
         entry
+    }
+
+    #[test]
+    fn the_jitter_shortens_by_its_part_at_most_and_follows_from_the_key() {
+        let day = HOUR * 24;
+        let of = |n: u16, ttl, percent| {
+            let mut bytes = [7; 32];
+            bytes[30..].copy_from_slice(&n.to_be_bytes());
+            jittered(ttl, percent, &CacheKey::from_bytes(bytes))
+        };
+        assert_eq!((of(0, day, 10), of(u16::MAX, day, 10)), (day, day - day / 10));
+        let some: std::collections::BTreeSet<_> =
+            (0..=u16::MAX).step_by(97).map(|n| of(n, day, 10)).collect();
+        assert!(some.len() > 600 && some.iter().all(|ttl| (day - day / 10..=day).contains(ttl)));
+        assert_eq!((of(u16::MAX, day, 0), of(40_000, HOUR, 10)), (day, of(40_000, HOUR, 10)));
+        assert_eq!(of(u16::MAX, Duration::MAX, 50).as_secs(), u64::MAX - u64::MAX / 2, "no overflow");
     }
 
     #[test]

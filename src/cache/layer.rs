@@ -1,7 +1,7 @@
 //! The layer, and what its services share.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::HeaderName;
@@ -47,6 +47,8 @@ pub(super) struct Core {
     pub(super) scope: Scope,
     pub(super) vary: Vec<HeaderName>,
     pub(super) ttl: Duration,
+    /// By how many percent it is shortened at most.
+    pub(super) jitter: u8,
     pub(super) asks_for_usage: bool,
     /// Where replays get their ids; `None` if they keep those of the original.
     pub(super) fresh_ids: Option<FreshIds>,
@@ -62,14 +64,14 @@ pub(super) struct Core {
     pub(super) negatives: Negatives,
     pub(super) varied: Varied,
     /// Told of refreshes that no caller pays for.
-    pub(super) refreshes: Option<Arc<dyn Sink>>,
+    pub(super) refreshes: OnceLock<Arc<dyn Sink>>,
 }
 
 impl CacheLayer {
     /// A cache in memory only, of 64 MiB, scoped by credential.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self::builder().build_memory_only()
+        Self::builder().build().expect("the defaults make sense")
     }
 
     /// Settings, to be changed.
@@ -81,6 +83,11 @@ impl CacheLayer {
     #[must_use]
     pub fn handle(&self) -> CacheHandle {
         CacheHandle::new(self.core.clone())
+    }
+
+    /// Tells this sink of refreshes, unless the builder or an earlier stack named another one.
+    pub(crate) fn tell_refreshes(&self, sink: impl Sink) {
+        let _ = self.core.refreshes.set(Arc::new(sink));
     }
 
     pub(super) fn of(core: Core) -> Self {

@@ -63,13 +63,7 @@ pub fn stored_headers(headers: &HeaderMap) -> HeaderMap {
 /// `failed`, `partial` (the body ended before its end marker), `unknown` (no ending that could be read), `empty`,
 /// `broken-tool-call`.
 pub fn storable(status: StatusCode, headers: &HeaderMap, outcome: &Outcome) -> Result<(), &'static str> {
-    if !status.is_success() || status == StatusCode::PARTIAL_CONTENT {
-        return Err("status");
-    }
-    let plain = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
-    if !headers.get_all(CONTENT_ENCODING).iter().all(plain) {
-        return Err("encoded");
-    }
+    head_storable(status, headers)?;
     if outcome.finish != Finish::Whole {
         return Err(outcome.finish.name());
     }
@@ -78,6 +72,18 @@ pub fn storable(status: StatusCode, headers: &HeaderMap, outcome: &Outcome) -> R
     }
     if outcome.empty {
         return Err("empty");
+    }
+    Ok(())
+}
+
+/// The same as far as the head tells.
+pub(super) fn head_storable(status: StatusCode, headers: &HeaderMap) -> Result<(), &'static str> {
+    if !status.is_success() || status == StatusCode::PARTIAL_CONTENT {
+        return Err("status");
+    }
+    let plain = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(CONTENT_ENCODING).iter().all(plain) {
+        return Err("encoded");
     }
     Ok(())
 }

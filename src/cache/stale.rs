@@ -107,7 +107,7 @@ where
     core.numbers.refreshed();
     // The caller's receipt is closed with what it got.
     call.parts.extensions.remove::<Draft>();
-    let draft = core.refreshes.as_ref().map(|_| {
+    let draft = core.refreshes.get().map(|_| {
         let draft = Draft::begin(Receipt {
             dialect: call.dialect,
             tag: Options::among(&call.parts.extensions).and_then(|options| options.tag.clone()),
@@ -142,7 +142,7 @@ where
 fn tell(core: Arc<Core>, draft: &Draft) {
     let written = draft.clone();
     draft.close_when_paid(move |came| {
-        let Some(sink) = &core.refreshes else { return };
+        let Some(sink) = core.refreshes.get() else { return };
         let mut receipt = written.peek();
         let took = core.clock.now_ms().saturating_sub(receipt.started_ms);
         receipt.took = std::time::Duration::from_millis(u64::try_from(took).unwrap_or(0));
