@@ -678,7 +678,8 @@ async fn the_head_of_an_answer_says_why_it_is_not_stored_where_that_is_known() {
         reply.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
         reply
     };
-    let answers: [(&str, Box<dyn Fn() -> Reply + Send + Sync>, &str); 6] = [
+    type Answer = Box<dyn Fn() -> Reply + Send + Sync>;
+    let answers: [(&str, Answer, &str); 6] = [
         ("good", Box::new(|| reply(200, whole("a"))), "thrifty; fwd=miss"),
         ("cut", Box::new(move || reply(200, cut.clone())), "thrifty; fwd=miss; detail=truncated"),
         ("error", Box::new(|| reply(500, "{}")), "thrifty; fwd=miss; detail=status"),
