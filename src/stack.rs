@@ -68,14 +68,14 @@ use tower_layer::{Identity, Layer};
 use tower_service::Service;
 
 use crate::budget::{Budget, BudgetLayer, Budgeted};
-use crate::cache::{Cache, CacheHandle, CacheLayer, Recall, RecallLayer};
-use crate::call::{Call, Reply};
+use crate::cache::{Cache, CacheHandle, CacheLayer, CacheStats, Recall, RecallLayer};
+use crate::call::{Call, Reply, Scope};
 use crate::cap::{Cap, CapLayer};
 use crate::clock::Clock;
 use crate::meter::{Meter, MeterLayer};
 use crate::prefix::{Prefix, PrefixLayer, PrefixPolicy};
 use crate::price::PriceTable;
-use crate::receipt::Sink;
+use crate::receipt::{Receipt, Sink};
 use crate::tier::{Tier, TierLayer, TierPolicy, switch};
 use crate::tokens::{BoxCountEndpoint, Calibration, CountEndpoint, Counter};
 use crate::trim::{Ask, AskLayer, Trim, TrimLayer, TrimPolicy};
@@ -124,6 +124,34 @@ impl Stack {
             forgotten |= cache.invalidate(&outbound).await;
         }
         forgotten
+    }
+
+    /// Forgets all stored answers of a scope, durably so on return; see [`CacheHandle::purge`]. False in a stack without a
+    /// cache.
+    pub async fn purge(&self, scope: &Scope) -> bool {
+        let Some(cache) = self.cache() else { return false };
+        cache.purge(scope).await;
+        true
+    }
+
+    /// Forgets every stored answer, durably so on return; see [`CacheHandle::purge_all`]. False in a stack without a cache.
+    pub async fn purge_all(&self) -> bool {
+        let Some(cache) = self.cache() else { return false };
+        cache.purge_all().await;
+        true
+    }
+
+    /// Waits until everything stored so far is safe on disk. Nothing to wait for in a stack without a cache.
+    pub async fn flush(&self) {
+        if let Some(cache) = self.cache() {
+            cache.flush().await;
+        }
+    }
+
+    /// Figures of the cache; `None` in a stack without one.
+    #[must_use]
+    pub fn stats(&self) -> Option<CacheStats> {
+        self.cache().map(|cache| cache.stats())
     }
 
     /// What the layers above the cache may make of `call`, each once.
@@ -375,6 +403,12 @@ impl StackBuilder {
             None if !self.without_cache => Some(CacheLayer::in_memory()),
             cache => cache,
         };
+        // What is fetched in the background is paid for too.
+        let sinks = meter.sinks();
+        if let (Some(cache), false) = (&cache, sinks.is_empty()) {
+            cache
+                .tell_refreshes(move |receipt: &Receipt| sinks.iter().for_each(|sink| sink.receive(receipt)));
+        }
         // The shortcut may only be taken where the same call always ends up as the same outbound call.
         let pure = self.tier.as_ref().is_none_or(TierPolicy::is_pure)
             && self.cap.as_ref().is_none_or(CapLayer::is_pure)

@@ -37,6 +37,7 @@ use http::header::{ACCEPT, AUTHORIZATION, HOST, HeaderName};
 
 use super::canon::{self, Paths, Sink};
 use super::secret::Secret;
+use crate::Error;
 use crate::call::{Call, Dialect, Scope, is_signature, is_signed};
 use crate::dialect::RawIdentity;
 
@@ -114,6 +115,7 @@ pub struct Keyer {
     bodies: [u8; 32],
     also: Arc<[HeaderName]>,
     opaque: Arc<[String]>,
+    left_out: Arc<[String]>,
 }
 
 impl fmt::Debug for Keyer {
@@ -140,6 +142,7 @@ mod field {
     pub(super) const MEDIA_TYPE: u8 = 31;
     pub(super) const RAW_BODY: u8 = 32;
     pub(super) const PLACE: u8 = 33;
+    pub(super) const LEFT_OUT: u8 = 34;
 }
 
 /// Headers that steer an API and are always in the key.
@@ -164,6 +167,9 @@ const STEERING: [HeaderName; 6] = {
         HeaderName::from_static(f),
     ]
 };
+
+/// Paths an operator may leave out; each costs a look at every member.
+const MOST_LEFT_OUT: usize = 16;
 
 /// A list whose order and repetition mean nothing.
 const SET: HeaderName = HeaderName::from_static("anthropic-beta");
@@ -221,6 +227,7 @@ impl Keyer {
             bodies: blake3::derive_key("thrifty 2026-11 cache alias body v2", &root),
             also: Arc::default(),
             opaque: Arc::default(),
+            left_out: Arc::default(),
         }
     }
 
@@ -239,6 +246,45 @@ impl Keyer {
         let paths = paths.into_iter().map(|path| format!("/{}", path.trim_matches('/')));
         self.opaque = self.opaque.iter().cloned().chain(paths).collect();
         self
+    }
+
+    /// Leaves these members of bodies out of keys; see
+    /// [`CacheBuilder::leave_out`](crate::cache::CacheBuilder::leave_out).
+    ///
+    /// # Errors
+    /// [`Kind::BadSetting`](crate::Kind::BadSetting) when a path names no member, or there are more than 16.
+    pub fn with_left_out(mut self, paths: impl IntoIterator<Item = String>) -> Result<Self, Error> {
+        let mut all = self.left_out.to_vec();
+        for path in paths {
+            let names = path.strip_prefix('/').unwrap_or_default();
+            let ends_in_a_name = names.split('/').next_back().is_some_and(|last| last != "*");
+            if names.starts_with('*')
+                || names.contains('~')
+                || names.split('/').any(str::is_empty)
+                || !ends_in_a_name
+            {
+                return Err(Error::bad_setting(
+                    format!("`{path}` names no member of a body"),
+                    "write it as a JSON pointer to a member, `*` for each element of an array: /messages/*/id",
+                ));
+            }
+            all.push(names.to_owned());
+        }
+        all.sort_unstable();
+        all.dedup();
+        if all.len() > MOST_LEFT_OUT {
+            return Err(Error::bad_setting(
+                format!("{} paths are to be left out of the cache key", all.len()),
+                format!("name {MOST_LEFT_OUT} at most; what is left out should be rare"),
+            ));
+        }
+        self.left_out = all.into();
+        Ok(self)
+    }
+
+    /// Another list is another key: an answer found without looking at a member is nothing for who looks at it.
+    fn left_out(&self, sink: &mut Sink) {
+        self.left_out.iter().for_each(|path| sink.field(field::LEFT_OUT, path.as_bytes()));
     }
 
     /// True if `call` has no known format and its route was named.
@@ -273,7 +319,14 @@ impl Keyer {
         if body.is_empty() {
             return Err(Bypass("no-body"));
         }
-        let is_plain = canon::encode_request(body, call.dialect, excluded(call.dialect), &mut sink)?;
+        let is_plain = if self.left_out.is_empty() {
+            canon::encode_request(body, call.dialect, excluded(call.dialect), &mut sink)?
+        } else {
+            self.left_out(&mut sink);
+            let mut paths = call.format().excluded().to_vec();
+            paths.extend(self.left_out.iter().map(String::as_str));
+            canon::encode_request(body, call.dialect, &Paths::new(&paths), &mut sink)?
+        };
         if !is_plain && let Some(reason) = call.format().bypass(call) {
             return Err(Bypass(reason));
         }
@@ -295,6 +348,7 @@ impl Keyer {
         sink.raw(&[SCHEMA, canon::VERSION, kind]);
         sink.field(field::SCOPE, name.as_bytes());
         sink.field(field::POLICY, policy);
+        self.left_out(&mut sink);
         sink.field(field::RAW, body.as_bytes());
         sink.field(field::DIALECT, dialect.name().as_bytes());
         sink.field(field::METHOD, parts.method.as_str().as_bytes());
@@ -513,8 +567,61 @@ mod tests {
     #[test]
     fn every_format_leaves_out_less_than_the_walk_can_hold() {
         for dialect in Dialect::ALL {
-            assert!(dialect.format().excluded().len() <= Paths::MOST, "{dialect}");
+            assert!(dialect.format().excluded().len() + MOST_LEFT_OUT <= Paths::MOST, "{dialect}");
         }
+    }
+
+    #[test]
+    fn exactly_the_named_members_are_left_out_and_another_list_is_another_key() {
+        let keyer = |paths: &[&str]| {
+            let paths = paths.iter().map(|path| (*path).to_owned());
+            Keyer::new(&Secret::from_bytes([9; 32])).with_left_out(paths).unwrap()
+        };
+        let call = |body: &str| Call::post("https://api.openai.com/v1/chat/completions", body.to_owned());
+        let key = |keyer: &Keyer, body: &str| keyer.key(&call(body), &Scope::credential(), &[]).unwrap();
+        let body = |id: &str, top: &str, inner: &str, name: &str| {
+            format!(
+                r#"{{"model":"m","id":"{top}","messages":[{{"role":"user","id":"{id}","content":[{{"type":"text","text":"hi","id":"{inner}"}}]}}],"tools":[{{"type":"function","function":{{"name":"{name}","parameters":{{"properties":{{"id":{{}}}}}}}}}}]}}"#
+            )
+        };
+        let (plain, ids) = (keyer(&[]), keyer(&["/messages/*/id"]));
+        let base = body("1", "1", "1", "f");
+        assert!(key(&plain, &base) != key(&plain, &body("2", "1", "1", "f")), "all is in the key by default");
+        assert!(key(&ids, &base) == key(&ids, &body("2", "1", "1", "f")));
+        let without = base.replace(r#""role":"user","id":"1""#, r#""role":"user""#);
+        assert!(without != base && key(&ids, &base) == key(&ids, &without), "left out is as not there");
+        for (other, what) in [
+            (body("1", "2", "1", "f"), "one of the same name higher up"),
+            (body("1", "1", "2", "f"), "one of the same name further down"),
+            (body("1", "1", "1", "g"), "another member"),
+            (base.replace(r#"{"id":{}}"#, "{}"), "a property of a schema"),
+            (base.replace("user", "system"), "the member beside it"),
+        ] {
+            assert!(other != base && key(&ids, &base) != key(&ids, &other), "{what} counts");
+        }
+        assert!(key(&plain, &base) != key(&ids, &base), "another list is another key");
+        assert!(
+            key(&keyer(&["/x", "/messages/*/id"]), &base)
+                == key(&keyer(&["/messages/*/id", "/x", "/x"]), &base)
+        );
+        let alias = |keyer: &Keyer| keyer.alias(&call(&base), &Scope::credential(), &[], &[0; 32]);
+        assert!(alias(&plain) != alias(&ids));
+        let twice = base.replace(r#""id":"1","content""#, r#""id":"1","id":"2","content""#);
+        let refused = ids.key(&call(&twice), &Scope::credential(), &[]);
+        assert_eq!(
+            refused.err(),
+            Some(Bypass("duplicate-name")),
+            "what is left out has to be clear all the same"
+        );
+        for wrong in
+            ["", "/", "messages/*/id", "/messages/*", "/*/id", "/messages//id", "/a~1b", "/messages/"]
+        {
+            let error =
+                Keyer::new(&Secret::from_bytes([9; 32])).with_left_out([wrong.to_owned()]).unwrap_err();
+            assert_eq!(error.kind(), crate::Kind::BadSetting, "{wrong}");
+        }
+        let many = (0..17).map(|at| format!("/m{at}"));
+        assert!(Keyer::new(&Secret::from_bytes([9; 32])).with_left_out(many).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a reply's headers say of its way through the cache: `Cache-Status` (RFC 9211) and `Age` (RFC 9111).
 //!
-//! Nothing that is not known when the head leaves is claimed: whether an answer is stored is not. The key is never
-//! told. In a shared scope nothing at all is said, since a hit would tell that somebody else asked the same.
+//! Nothing that is not known when the head leaves is claimed: whether a stream is stored is not. Why an answer is not
+//! stored is told where it came whole, or its head forbids it. The key is never told. In a shared scope nothing at all is said, since a hit would tell that somebody else asked the same.
 
 use http::HeaderMap;
 use http::header::{AGE, HeaderName, HeaderValue};
@@ -28,6 +28,8 @@ pub(super) enum Sent {
     Bypass(&'static str),
     /// Nothing was stored, and the call shares with nobody.
     Alone,
+    /// As [`Miss`](Self::Miss) or, if true, [`Request`](Self::Request); and what came is not stored, for this reason.
+    NotStored(bool, &'static str),
 }
 
 impl Sent {
@@ -38,6 +40,14 @@ impl Sent {
             Self::Partial => HeaderValue::from_static("thrifty; fwd=partial"),
             Self::Request => HeaderValue::from_static("thrifty; fwd=request"),
             Self::Alone => HeaderValue::from_static("thrifty; fwd=miss; detail=own-call"),
+            Self::NotStored(asked, why) => {
+                let (fwd, plain) = match asked {
+                    true => ("request", Self::Request),
+                    false => ("miss", Self::Miss),
+                };
+                HeaderValue::try_from(format!("thrifty; fwd={fwd}; detail={why}"))
+                    .unwrap_or_else(|_| plain.value())
+            }
             Self::Bypass(why) => HeaderValue::try_from(format!("thrifty; fwd=bypass; detail={why}"))
                 .unwrap_or(HeaderValue::from_static("thrifty; fwd=bypass")),
         }

@@ -59,6 +59,11 @@ impl MeterLayer {
         self
     }
 
+    /// Who gets its receipts.
+    pub(crate) fn sinks(&self) -> Vec<Arc<dyn Sink>> {
+        self.shared.sinks.clone()
+    }
+
     /// Sets the prices. Default: the built-in table.
     #[must_use]
     pub fn with_prices(mut self, prices: Arc<PriceTable>) -> Self {

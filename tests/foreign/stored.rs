@@ -127,7 +127,7 @@ mod beeai {
                 r#"{{"role":"assistant","content":null,"tool_calls":[{{"id":"1","type":"function","function":{{"name":"f","arguments":"{arguments}"}}}}]}}"#
             );
             let bench = Bench::new(move |_, _| Ok(reply(200, ending("tool_calls", &message))));
-            bench.read(ask("hi")).await.unwrap();
+            bench.read(with_tool(ask("hi"))).await.unwrap();
             assert_eq!(bench.handle.stats().stored, stored, "{arguments}");
         }
     }
@@ -257,10 +257,10 @@ mod gptcache {
         let sent = body.clone();
         let bench = Bench::new(move |_, _| Ok(reply(200, sent.clone())));
         for _ in 0..2 {
-            assert_eq!(bench.read(ask("hi")).await.unwrap(), body);
+            assert_eq!(bench.read(with_tool(ask("hi"))).await.unwrap(), body);
         }
         assert_eq!(bench.calls(), 1);
-        let replayed = bench.read(ask_stream("hi").clone()).await.unwrap();
+        let replayed = bench.read(with_tool(ask_stream("hi"))).await.unwrap();
         let replayed = String::from_utf8_lossy(&replayed);
         assert!(replayed.contains(r#""name":"f""#) && replayed.ends_with("data: [DONE]\n\n"), "{replayed}");
     }

@@ -66,6 +66,12 @@ pub fn ask_stream(question: &str) -> Call {
     Call::post(CHAT, chat(question).replacen('{', r#"{"stream":true,"#, 1))
 }
 
+/// The call, with the tool `f` offered.
+pub fn with_tool(mut call: Call) -> Call {
+    call.doc.set("tools", r#"[{"type":"function","function":{"name":"f"}}]"#).unwrap();
+    call
+}
+
 pub fn both(question: &str) -> [Call; 2] {
     [ask(question), ask_stream(question)]
 }
