@@ -11,8 +11,6 @@ pub(crate) mod memory;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
-
 #[cfg(feature = "disk")]
 use self::disk::{Disk, DiskStats};
 use self::epochs::{Epochs, Stamp, Tag};
@@ -117,9 +115,7 @@ impl Tiers {
         if !self.epochs.is_current(&stamp) {
             return;
         }
-        // A body often is a small part of a large buffer, which would be kept for its sake and counted by nobody.
-        let body = Bytes::copy_from_slice(&entry.body);
-        let entry = Arc::new(Entry { body, ..Entry::clone(&entry) });
+        let entry = Arc::new(entry.compact());
         #[cfg(feature = "disk")]
         if let Some(disk) = &self.disk {
             disk.put_stamped(key, Arc::clone(&entry), stamp);
