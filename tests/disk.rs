@@ -166,6 +166,58 @@ mod tool {
     }
 }
 
+#[cfg(feature = "encrypt")]
+#[test]
+fn an_encrypted_cache_shows_no_answer_and_a_lost_secret_is_an_empty_cache() {
+    use thrifty::cache::{CacheLayer, Secret};
+    use thrifty::call::{Call, Reply, Scope};
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("c.redb");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let build = |secret: u8| {
+        let builder = CacheLayer::builder().disk(&path).secret(Secret::from_bytes([secret; 32])).encrypt();
+        builder.build().expect("builds").handle()
+    };
+    let call = |n: u8| {
+        let mut options = thrifty::call::Options::default();
+        options.scope = Some(Scope::tenant(&format!("t{n}")));
+        let body = format!(r#"{{"model":"m","messages":[],"n":{n}}}"#);
+        Call::post("https://api.openai.com/v1/chat/completions", body).with(options)
+    };
+    let body = r#"{"id":"1","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"canary"},"finish_reason":"stop"}]}"#;
+    let handle = build(1);
+    for n in [1, 2] {
+        runtime.block_on(handle.put(&call(n), Reply::new(body.into()))).expect("is stored");
+    }
+    drop(handle);
+    let bytes = std::fs::read(&path).expect("reads");
+    assert!(!bytes.windows(6).any(|window| window == b"canary"), "the answer can be read in the file");
+    assert!(!path.with_extension("redb.secret").exists(), "no secret lies beside it");
+    let handle = build(1);
+    assert!(runtime.block_on(handle.get(&call(1))).is_some(), "with the secret it is served");
+    runtime.block_on(handle.purge(&Scope::tenant("t1")));
+    assert!(
+        runtime.block_on(handle.get(&call(1))).is_none() && runtime.block_on(handle.get(&call(2))).is_some()
+    );
+    drop(handle);
+    let handle = build(2);
+    assert!(runtime.block_on(handle.get(&call(2))).is_none());
+    let disk = handle.stats().store.disk.expect("a tier");
+    assert_eq!(
+        (disk.available, disk.entries, disk.damaged, disk.faults),
+        (true, 0, 0, 0),
+        "a lost secret is no damage"
+    );
+    assert_eq!(std::fs::read_dir(dir.path()).expect("reads").count(), 1, "nothing is put aside");
+    let error = CacheLayer::builder()
+        .disk(&path)
+        .encrypt()
+        .build()
+        .expect_err("without a secret of one's own")
+        .to_string();
+    assert!(error.lines().count() == 1 && error.contains("`secret`"), "{error}");
+}
+
 /// What grows with every call: resident memory of this process in bytes, where the system tells.
 fn resident() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
