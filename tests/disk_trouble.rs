@@ -232,6 +232,82 @@ fn a_folder_that_is_removed_meanwhile_fails_no_call() {
     assert!(runtime.block_on(disk.get(&key(3))).is_none(), "what was removed stays so");
 }
 
+/// Files of earlier secrets.
+fn before(dir: &Path) -> usize {
+    let names = std::fs::read_dir(dir).expect("reads").map(|file| file.expect("a file").file_name());
+    names.filter(|name| name.to_string_lossy().contains(".before-")).count()
+}
+
+#[test]
+fn a_secret_is_changed_under_load_without_an_error_and_nothing_of_the_old_one_outlives_its_time() {
+    const KNOWN: u64 = 200;
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("c.redb");
+    let clock = ManualClock::at_ms(NOW);
+    let build = |secret: u8, before: Option<u8>| {
+        let ttl = Duration::from_secs(3600);
+        let mut builder = CacheLayer::builder().disk(&path).ttl(ttl).clock(clock.clone());
+        builder = builder.secret(Secret::from_bytes([secret; 32]));
+        if let Some(before) = before {
+            builder = builder.secret_before(Secret::from_bytes([before; 32]));
+        }
+        builder.build().expect("builds")
+    };
+    // Every caller is answered; how often somebody had to pay.
+    let load = |layer: &CacheLayer, questions: std::ops::Range<u64>| {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    let questions = questions.clone();
+                    scope.spawn(move || {
+                        let client = client(layer);
+                        questions.for_each(|n| drop((client.call)(n)));
+                        client.asked.load(Ordering::SeqCst)
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().expect("no call fails")).sum::<u64>()
+        })
+    };
+    let layer = build(1, None);
+    assert_eq!(load(&layer, 0..KNOWN), KNOWN);
+    layer.handle().flush_blocking();
+    drop(layer);
+
+    let layer = build(2, Some(1));
+    clock.set_ms(NOW + 1_800_000);
+    assert_eq!(load(&layer, 0..KNOWN / 2), 0, "what is known under the old secret is served");
+    assert_eq!(load(&layer, KNOWN..KNOWN + 50), 50, "what is new is paid for and stored under the new one");
+    assert_eq!(before(dir.path()), 1);
+    // What was forgotten is forgotten under both.
+    let forgotten = KNOWN - 1;
+    let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{forgotten}"}}]}}"#);
+    let call = Call::post("https://api.openai.com/v1/chat/completions", body);
+    assert!(runtime().block_on(layer.handle().invalidate(&call)));
+    assert_eq!(load(&layer, forgotten..KNOWN), 1);
+    layer.handle().flush_blocking();
+    drop(layer);
+
+    let layer = build(2, None);
+    assert_eq!(load(&layer, 0..KNOWN / 2), 0, "what was asked for is the new secret's");
+    drop(layer);
+    let layer = build(2, Some(1));
+    assert_eq!(load(&layer, KNOWN / 2..KNOWN), 0, "and the rest still is where it was");
+    clock.set_ms(NOW + 3_600_000);
+    assert_eq!(load(&layer, 0..3), 3, "its age it keeps");
+    assert!(
+        soon(Duration::from_secs(5), || before(dir.path()) == 0).is_some(),
+        "no entry is left of the old secret"
+    );
+    let disk = layer.handle().stats().store.disk.expect("a tier");
+    assert_eq!((disk.damaged, disk.faults), (0, 0), "a changed secret is no damage");
+    drop(layer);
+
+    let layer = build(3, Some(2));
+    runtime().block_on(layer.handle().purge_all());
+    assert_eq!(load(&layer, KNOWN..KNOWN + 50), 50, "a purge reaches the old secret's answers");
+}
+
 /// What the process that other tests start does, and with which file.
 const CHILD: &str = "THRIFTY_TEST_TROUBLE";
 

@@ -39,6 +39,9 @@ pub struct CacheLayer {
 pub(super) struct Core {
     pub(super) keyer: Keyer,
     pub(super) tiers: Tiers,
+    /// What is left of the secret before this one.
+    #[cfg(feature = "disk")]
+    pub(super) former: Option<super::former::Former>,
     pub(super) flights: Flights,
     pub(super) limits: Limits,
     pub(super) aliases: Aliases,
@@ -122,6 +125,18 @@ impl Core {
             return None;
         }
         self.tiers.get_memory(key, self.clock.now_ms()).filter(|entry| self.judge(entry, wish) == Age::Good)
+    }
+
+    /// An entry that memory does not have: of the file, or of that of the secret before.
+    pub(super) async fn on_disk(&self, call: &Call, key: &CacheKey) -> Option<Arc<Entry>> {
+        let found = self.tiers.get_disk(key, self.clock.now_ms()).await;
+        #[cfg(feature = "disk")]
+        if found.is_none() {
+            return super::former::find(self, call, key).await;
+        }
+        #[cfg(not(feature = "disk"))]
+        let _ = call;
+        found
     }
 
     /// Whether an entry may be served to a call with this wish.

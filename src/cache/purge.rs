@@ -14,6 +14,8 @@ pub(super) fn stamp(core: &Core, call: &Call) -> Stamp {
 
 /// Forgets what is stored for a scope; durable on return. One without a name is that of every credential: all goes.
 pub(super) async fn scope(core: &Core, scope: &Scope) {
+    #[cfg(feature = "disk")]
+    super::former::purge(core, scope).await;
     match core.keyer.named_tag(scope) {
         Some(tag) => core.tiers.purge(tag).await,
         None => core.tiers.clear().await,
@@ -22,5 +24,7 @@ pub(super) async fn scope(core: &Core, scope: &Scope) {
 
 /// Forgets what is stored for the scope a call is in; durable on return.
 pub(super) async fn caller(core: &Core, call: &Call) {
+    #[cfg(feature = "disk")]
+    super::former::purge_caller(core, call).await;
     core.tiers.purge(stamp(core, call).scope).await;
 }

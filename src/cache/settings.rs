@@ -72,6 +72,8 @@ pub struct CacheBuilder {
     vary: Vec<HeaderName>,
     credentials: Vec<HeaderName>,
     secret: Option<Secret>,
+    #[cfg(feature = "disk")]
+    secret_before: Option<Secret>,
     limits: Limits,
     flight_bytes: usize,
     clock: Arc<dyn Clock>,
@@ -114,6 +116,8 @@ impl Default for CacheBuilder {
             vary: Vec::new(),
             credentials: Vec::new(),
             secret: None,
+            #[cfg(feature = "disk")]
+            secret_before: None,
             limits: Limits::default(),
             flight_bytes: 256 << 20,
             clock: Arc::new(SystemClock),
@@ -257,6 +261,21 @@ impl CacheBuilder {
     /// one if several machines shall read the same file after one another. A changed secret is an empty cache.
     pub fn secret(mut self, secret: Secret) -> Self {
         self.secret = Some(secret);
+        self
+    }
+
+    /// Says which secret was in use before this one, so that a new secret does not empty the cache.
+    ///
+    /// What was stored under it is served until the longest time to live is over, and stored anew under the new secret
+    /// where somebody asks for it; then its file, which is moved to `<path>.before-<ms>` meanwhile and comes on top of
+    /// the bound of the new one, is deleted. Purges and removals reach it. Batches of embeddings, and questions with
+    /// [several answers](Self::answers_per_question), start anew. Stop whoever uses the file with the old secret first:
+    /// a file in use is not moved.
+    ///
+    /// Default: none; a changed secret is an empty cache.
+    #[cfg(feature = "disk")]
+    pub fn secret_before(mut self, secret: Secret) -> Self {
+        self.secret_before = Some(secret);
         self
     }
 
@@ -500,15 +519,24 @@ impl CacheBuilder {
         self.build_checked()
     }
 
-    fn build_checked(self) -> CacheLayer {
+    fn build_checked(mut self) -> CacheLayer {
         if self.scope.is_shared() {
             tracing::warn!(
                 "cached answers are shared between credentials, as the scope of the cache layer says"
             );
         }
-        let keyer = Keyer::new(&self.secret.unwrap_or_else(Secret::random))
-            .with_credential_headers(self.credentials)
-            .with_opaque_routes(self.opaque);
+        let (credentials, opaque) = (std::mem::take(&mut self.credentials), std::mem::take(&mut self.opaque));
+        let keyer_of = |secret: &Secret| {
+            Keyer::new(secret).with_credential_headers(credentials.clone()).with_opaque_routes(opaque.clone())
+        };
+        #[cfg(feature = "disk")]
+        let former = self.disk.as_ref().and_then(|path| {
+            let life = self.ttl.saturating_add(self.windows.kept());
+            super::former::sweep(path, life, self.clock.now_ms());
+            let before = self.secret_before.as_ref().filter(|_| self.answers <= 1)?;
+            super::former::Former::open(path, keyer_of(before), life, &self.clock)
+        });
+        let keyer = keyer_of(&self.secret.take().unwrap_or_else(Secret::random));
         let tiers = Tiers::new(Memory::new(self.memory_bytes));
         #[cfg(feature = "disk")]
         let tiers = tiers.with_disk(self.disk.map(|path| {
@@ -525,6 +553,8 @@ impl CacheBuilder {
         }));
         CacheLayer::of(Core {
             tiers,
+            #[cfg(feature = "disk")]
+            former,
             flights: Flights::new(self.flight_bytes),
             limits: self.limits,
             aliases: Aliases::new(self.memory_bytes),

@@ -78,7 +78,7 @@ impl Tiers {
     }
 
     /// True while nothing the stamp belongs to has been purged.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the flights' own look"))]
+    #[cfg_attr(not(any(test, feature = "disk")), expect(dead_code, reason = "for what comes from elsewhere"))]
     pub(crate) fn is_current(&self, stamp: &Stamp) -> bool {
         self.epochs.is_current(stamp)
     }
@@ -121,6 +121,29 @@ impl Tiers {
             disk.put_stamped(key, Arc::clone(&entry), stamp);
         }
         self.memory.insert(key, entry, stamp);
+    }
+
+    /// Counts removals: to be taken before an entry from elsewhere is looked for.
+    #[cfg(feature = "disk")]
+    pub(crate) fn removals(&self) -> u64 {
+        self.removals.load(Ordering::SeqCst)
+    }
+
+    /// Stores an entry from elsewhere, unless something was purged or removed since. True if it may be served.
+    #[cfg(feature = "disk")]
+    pub(crate) fn adopt(&self, key: CacheKey, entry: &Arc<Entry>, stamp: Stamp, before: u64) -> bool {
+        if self.removals() != before || !self.is_current(&stamp) {
+            return false;
+        }
+        self.put_stamped(key, Arc::clone(entry), stamp);
+        if self.removals() != before {
+            self.memory.remove(&key);
+            if let Some(disk) = &self.disk {
+                disk.forget(&key);
+            }
+            return false;
+        }
+        self.is_current(&stamp)
     }
 
     /// Removes an entry; on return that is durable.

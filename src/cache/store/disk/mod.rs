@@ -359,6 +359,11 @@ impl Disk {
         self.until(|done| Job::Remove(key.locator(), done)).await;
     }
 
+    /// Makes an entry unknown at once, and durably so with the next commit.
+    pub(in crate::cache) fn forget(&self, key: &CacheKey) {
+        self.shared.forget(key);
+    }
+
     /// Purges a scope and blocks until that is durable: what was stamped before is served no more.
     pub fn purge(&self, scope: [u8; 16]) {
         match self.shared.epochs.bump(scope) {
