@@ -68,7 +68,7 @@ impl CacheHandle {
         let wish = core.wish(call, options);
         for key in core.varied.all(core.key_of(call, options).ok()?) {
             let found = match core.tiers.get_memory(&key, core.clock.now_ms()) {
-                None => core.tiers.get_disk(&key, core.clock.now_ms()).await,
+                None => core.on_disk(call, &key).await,
                 found => found,
             };
             let good = found.filter(|entry| core.judge(entry, &wish) == Age::Good);
@@ -132,6 +132,8 @@ impl CacheHandle {
                 core.varied.all(key).collect()
             }
         };
+        #[cfg(feature = "disk")]
+        super::former::remove(core, call).await;
         for key in &keys {
             core.flights.forget(key);
             core.negatives.remove(key);

@@ -41,6 +41,9 @@ pub struct CacheLayer {
 pub(super) struct Core {
     pub(super) keyer: Keyer,
     pub(super) tiers: Tiers,
+    /// What is left of the secret before this one.
+    #[cfg(feature = "disk")]
+    pub(super) former: Option<super::former::Former>,
     pub(super) flights: Flights,
     pub(super) limits: Limits,
     pub(super) aliases: Aliases,
@@ -148,6 +151,18 @@ impl Core {
         }
         let entry = self.tiers.get_memory(key, now_ms)?;
         (wish.judge(&entry, self.ttl, now_ms) == Age::Good).then_some(entry)
+    }
+
+    /// An entry that memory does not have: of the file, or of that of the secret before.
+    pub(super) async fn on_disk(&self, call: &Call, key: &CacheKey) -> Option<Arc<Entry>> {
+        let found = self.tiers.get_disk(key, self.clock.now_ms()).await;
+        #[cfg(feature = "disk")]
+        if found.is_none() {
+            return super::former::find(self, call, key).await;
+        }
+        #[cfg(not(feature = "disk"))]
+        let _ = call;
+        found
     }
 
     /// Whether an entry may be served to a call with this wish.

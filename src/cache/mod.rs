@@ -98,6 +98,8 @@ mod entry;
 mod envelope;
 mod filing;
 mod flight;
+#[cfg(feature = "disk")]
+mod former;
 mod freshness;
 mod handle;
 mod key;

@@ -36,21 +36,27 @@ impl Since {
 
 /// Forgets what is stored for a scope; durable on return. One without a name is that of every credential: all goes.
 pub(super) async fn scope(core: &Core, scope: &Scope) {
+    #[cfg(feature = "disk")]
+    super::former::purge(core, scope).await;
     match core.keyer.named_tag(scope) {
         Some(tag) => of(core, tag).await,
-        None => all(core).await,
+        None => {
+            core.begin_purge(None);
+            core.tiers.clear().await;
+        }
     }
 }
 
 /// Forgets what is stored for the scope a call is in; durable on return.
 pub(super) async fn caller(core: &Core, call: &Call) {
+    #[cfg(feature = "disk")]
+    super::former::purge_caller(core, call).await;
     of(core, tag(core, call)).await;
 }
 
 /// Forgets everything; durable on return.
 pub(super) async fn all(core: &Core) {
-    core.begin_purge(None);
-    core.tiers.clear().await;
+    scope(core, &Scope::credential()).await;
 }
 
 async fn of(core: &Core, tag: Tag) {

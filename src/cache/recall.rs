@@ -22,8 +22,14 @@ use crate::BoxError;
 use crate::call::{Call, Options, Reply};
 use crate::receipt::{Draft, Receipt, Served};
 
-/// How many exact repeats are remembered.
+/// How many exact repeats are remembered, at most.
 const ALIASES: u64 = 65_536;
+
+/// Bytes of memory that one takes, about: both keys, what is told in receipts, its place in the table.
+const ALIAS: u64 = 640;
+
+/// What they may take of the memory tier's bytes, on top of these: an eighth.
+const SHARE: u64 = 8;
 
 /// Answers an exact repeat before anything below is asked: one hash, two lookups.
 ///
@@ -178,8 +184,8 @@ struct Remembered {
 }
 
 impl Aliases {
-    pub(super) fn new() -> Self {
-        Self(Moka::new(ALIASES))
+    pub(super) fn new(memory_bytes: u64) -> Self {
+        Self(Moka::new((memory_bytes / SHARE / ALIAS).clamp(64, ALIASES)))
     }
 
     pub(super) fn clear(&self) {

@@ -184,7 +184,7 @@ where
     let caller = Caller { format, want, silent: shared, draft: Draft::of(&call).cloned() };
     if mode.reads()
         && old.is_none()
-        && let Some(entry) = core.tiers.get_disk(&key, core.clock.now_ms()).await
+        && let Some(entry) = core.on_disk(&call, &key).await
     {
         let age = core.judge(&entry, &wish);
         if age == Age::Good

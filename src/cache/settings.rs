@@ -65,6 +65,10 @@ pub struct CacheBuilder {
     memory_bytes: u64,
     disk: Option<PathBuf>,
     disk_bytes: u64,
+    #[cfg(feature = "encrypt")]
+    encrypt: bool,
+    #[cfg(all(feature = "disk", feature = "test-util"))]
+    medium: Arc<dyn super::Medium>,
     ttl: Option<Duration>,
     jitter: Option<u8>,
     left_out: Vec<String>,
@@ -74,6 +78,8 @@ pub struct CacheBuilder {
     vary: Vec<HeaderName>,
     credentials: Vec<HeaderName>,
     secret: Option<Secret>,
+    #[cfg(feature = "disk")]
+    secret_before: Option<Secret>,
     limits: Limits,
     flight_bytes: usize,
     clock: Arc<dyn Clock>,
@@ -105,6 +111,10 @@ impl Default for CacheBuilder {
             memory_bytes: 64 << 20,
             disk: None,
             disk_bytes: 1 << 30,
+            #[cfg(feature = "encrypt")]
+            encrypt: false,
+            #[cfg(all(feature = "disk", feature = "test-util"))]
+            medium: Arc::new(super::FileMedium),
             ttl: None,
             jitter: None,
             left_out: Vec::new(),
@@ -114,6 +124,8 @@ impl Default for CacheBuilder {
             vary: Vec::new(),
             credentials: Vec::new(),
             secret: None,
+            #[cfg(feature = "disk")]
+            secret_before: None,
             limits: Limits::default(),
             flight_bytes: 256 << 20,
             clock: Arc::new(SystemClock),
@@ -131,9 +143,13 @@ impl Default for CacheBuilder {
 }
 
 impl CacheBuilder {
-    /// Sets the bound of the memory tier in bytes, keys and fixed costs included.
+    /// Sets the bound of the memory tier in bytes: what entries really take, keys, headers and fixed costs included.
     ///
-    /// Default: 64 MiB, some ten thousand answers.
+    /// Default: 64 MiB, some twenty thousand answers of 2 KiB. The whole cache takes up to an eighth more for exact
+    /// repeats ([`RecallLayer`](crate::cache::RecallLayer)), and, with a file, about 20 MiB, 80 bytes for each entry
+    /// in it and up to 16 MiB of stores that wait to be written. A process grows by at most 1.35 times this bound and
+    /// 32 MiB, which is measured with a file of 256 MiB; what calls in flight hold has a
+    /// [bound of its own](Self::flight_bytes).
     pub fn memory_bytes(mut self, bytes: u64) -> Self {
         self.memory_bytes = bytes;
         self
@@ -155,6 +171,41 @@ impl CacheBuilder {
     #[cfg(feature = "disk")]
     pub fn disk_bytes(mut self, bytes: u64) -> Self {
         self.disk_bytes = bytes;
+        self
+    }
+
+    /// Puts other ground under the cache file than the file system.
+    #[cfg(all(feature = "disk", feature = "test-util"))]
+    #[doc(hidden)]
+    pub fn disk_on(mut self, medium: Arc<dyn super::Medium>) -> Self {
+        self.medium = medium;
+        self
+    }
+
+    /// Encrypts the answers in the cache file (XChaCha20-Poly1305, a random nonce each). Needs a
+    /// [`secret`](Self::secret) of your own, since one beside the file would open it for whoever has the file.
+    ///
+    /// Default: not encrypted; forged and moved entries are told all the same. Each scope's key is made with random
+    /// bytes that are kept in the file alone: a purge of the scope destroys them, and with them every copy of its
+    /// answers in pages that are not used again yet. What was written before this was set stays readable until it
+    /// expires. Cost: some 5 us for 4 KiB. Keys, times and sizes of entries are not hidden; keys are keyed hashes.
+    ///
+    /// ```
+    /// use thrifty::cache::{CacheLayer, Secret};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let from_your_vault = [7; 32];
+    /// let layer = CacheLayer::builder()
+    ///     .disk(dir.path().join("answers.redb"))
+    ///     .secret(Secret::from_bytes(from_your_vault))
+    ///     .encrypt()
+    ///     .build()?;
+    /// assert!(CacheLayer::builder().encrypt().build().is_err(), "a secret of your own is needed");
+    /// # Ok::<(), thrifty::BoxError>(())
+    /// ```
+    #[cfg(feature = "encrypt")]
+    pub fn encrypt(mut self) -> Self {
+        self.encrypt = true;
         self
     }
 
@@ -250,6 +301,21 @@ impl CacheBuilder {
     /// one if several machines shall read the same file after one another. A changed secret is an empty cache.
     pub fn secret(mut self, secret: Secret) -> Self {
         self.secret = Some(secret);
+        self
+    }
+
+    /// Says which secret was in use before this one, so that a new secret does not empty the cache.
+    ///
+    /// What was stored under it is served until the longest time to live is over, and stored anew under the new secret
+    /// where somebody asks for it; then its file, which is moved to `<path>.before-<ms>` meanwhile and comes on top of
+    /// the bound of the new one, is deleted. Purges and removals reach it. Batches of embeddings, and questions with
+    /// [several answers](Self::answers_per_question), start anew. Stop whoever uses the file with the old secret first:
+    /// a file in use is not moved.
+    ///
+    /// Default: none; a changed secret is an empty cache.
+    #[cfg(feature = "disk")]
+    pub fn secret_before(mut self, secret: Secret) -> Self {
+        self.secret_before = Some(secret);
         self
     }
 
@@ -449,7 +515,8 @@ impl CacheBuilder {
     /// The layer.
     ///
     /// # Errors
-    /// [`Kind::BadSetting`](crate::Kind::BadSetting) when a bound or the time to live is zero;
+    /// [`Kind::BadSetting`](crate::Kind::BadSetting) when a bound or the time to live is zero, or encryption is asked
+    /// for without a secret;
     /// [`Kind::Store`](crate::Kind::Store) when the secret beside the cache file cannot be made or read. A cache file
     /// that cannot be used is no error: the tier steps aside.
     #[cfg_attr(not(feature = "disk"), expect(unused_mut, reason = "only a disk tier needs its own secret"))]
@@ -468,6 +535,13 @@ impl CacheBuilder {
         }
         // Told before anything is opened.
         Keyer::new(&Secret::from_bytes([0; 32])).with_left_out(self.left_out.clone())?;
+        #[cfg(feature = "encrypt")]
+        if self.encrypt && self.secret.is_none() {
+            return Err(Error::bad_setting(
+                "encryption with a secret beside the file hides nothing",
+                "give 32 random bytes of your own with `secret`, kept elsewhere, or leave `encrypt` out",
+            ));
+        }
         #[cfg(feature = "disk")]
         if self.secret.is_none()
             && let Some(path) = &self.disk
@@ -484,30 +558,58 @@ impl CacheBuilder {
         self.build_checked()
     }
 
-    fn build_checked(self) -> Result<CacheLayer, Error> {
+    fn build_checked(mut self) -> Result<CacheLayer, Error> {
         if self.scope.is_shared() {
             tracing::warn!(
                 "cached answers are shared between credentials, as the scope of the cache layer says"
             );
         }
-        let keyer = Keyer::new(&self.secret.unwrap_or_else(Secret::random))
-            .with_credential_headers(self.credentials)
-            .with_opaque_routes(self.opaque)
-            .with_left_out(self.left_out)?;
+        let (credentials, opaque) = (std::mem::take(&mut self.credentials), std::mem::take(&mut self.opaque));
+        let left_out = std::mem::take(&mut self.left_out);
+        let keyer_of = |secret: &Secret| {
+            Keyer::new(secret)
+                .with_credential_headers(credentials.clone())
+                .with_opaque_routes(opaque.clone())
+                .with_left_out(left_out.clone())
+        };
+        let ttl = self.ttl.unwrap_or(DEFAULT_TTL);
+        #[cfg(feature = "disk")]
+        let former = match &self.disk {
+            None => None,
+            Some(path) => {
+                let life = ttl.saturating_add(self.windows.kept());
+                super::former::sweep(path, life, self.clock.now_ms());
+                match self.secret_before.as_ref().filter(|_| self.answers <= 1) {
+                    None => None,
+                    Some(before) => super::former::Former::open(path, keyer_of(before)?, life, &self.clock),
+                }
+            }
+        };
+        let keyer = keyer_of(&self.secret.take().unwrap_or_else(Secret::random))?;
         let tiers = Tiers::new(Memory::new(self.memory_bytes));
         #[cfg(feature = "disk")]
         let tiers = tiers.with_disk(self.disk.map(|path| {
-            let options = super::DiskOptions { max_bytes: self.disk_bytes, ..super::DiskOptions::default() };
+            let options = super::DiskOptions {
+                max_bytes: self.disk_bytes,
+                #[cfg(feature = "encrypt")]
+                encrypt: self.encrypt,
+                ..super::DiskOptions::default()
+            };
+            #[cfg(feature = "test-util")]
+            return super::Disk::open_on(self.medium, &path, options, keyer.mac_key(), self.clock.clone());
+            #[cfg(not(feature = "test-util"))]
             super::Disk::open(&path, options, keyer.mac_key(), self.clock.clone())
         }));
         Ok(CacheLayer::of(Core {
             tiers,
+            #[cfg(feature = "disk")]
+            former,
             flights: Flights::new(self.flight_bytes),
             limits: self.limits,
-            aliases: Aliases::new(),
+            aliases: Aliases::new(self.memory_bytes),
             scope: self.scope,
             vary: self.vary,
-            ttl: self.ttl.unwrap_or(DEFAULT_TTL),
+            ttl,
             jitter: self.jitter.unwrap_or(if self.ttl.is_some() { 0 } else { 10 }),
             asks_for_usage: self.asks_for_usage,
             fresh_ids: match self.replay_identity {

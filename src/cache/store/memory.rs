@@ -131,6 +131,39 @@ mod tests {
     }
 
     #[test]
+    fn the_weight_is_what_is_really_allocated() {
+        let tell =
+            |name: &'static str, value: &str| (http::HeaderName::from_static(name), value.parse().unwrap());
+        let answer = |n: u32, len: usize, named: bool| {
+            let mut entry = Entry::new(http::StatusCode::OK, vec![b'x'; len], 0, Duration::from_secs(3600));
+            entry.headers.extend([tell("content-type", "application/json")]);
+            if named {
+                entry
+                    .headers
+                    .extend([tell("x-request-id", "req_0123456789"), tell("openai-version", "2020-10-01")]);
+                entry.outcome.model = Some("gpt-5-mini-2025-08-07".to_owned());
+            }
+            entry.ttl += Duration::from_secs(u64::from(n % 600));
+            Arc::new(entry.compact())
+        };
+        for (len, named) in [(100, false), (2_000, false), (2_000, true), (20_000, true)] {
+            let mut weighed = 0;
+            let mut kept = None;
+            let used = allocation_counter::measure(|| {
+                let memory = Memory::new(1 << 30);
+                for n in 0..4_000 {
+                    memory.insert(key(n), answer(n, len, named), Stamp::default());
+                }
+                weighed = memory.bytes();
+                kept = Some(memory);
+            });
+            let real = u64::try_from(used.bytes_current).unwrap();
+            assert!(weighed >= real / 100 * 97, "{len}: {weighed} weighed, {real} allocated");
+            assert!(weighed <= real + 4_000 * 180, "{len}: {weighed} weighed, {real} allocated");
+        }
+    }
+
+    #[test]
     fn what_is_removed_or_cleared_is_gone() {
         let memory = Memory::new(1 << 20);
         (0..3).for_each(|n| memory.insert(key(n), entry(10), Stamp::default()));

@@ -11,8 +11,6 @@ pub(crate) mod memory;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
-
 #[cfg(feature = "disk")]
 use self::disk::{Disk, DiskStats};
 use self::epochs::{Epochs, Stamp, Tag};
@@ -80,7 +78,7 @@ impl Tiers {
     }
 
     /// True while nothing the stamp belongs to has been purged.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the flights' own look"))]
+    #[cfg_attr(not(any(test, feature = "disk")), expect(dead_code, reason = "for what comes from elsewhere"))]
     pub(crate) fn is_current(&self, stamp: &Stamp) -> bool {
         self.epochs.is_current(stamp)
     }
@@ -117,14 +115,35 @@ impl Tiers {
         if !self.epochs.is_current(&stamp) {
             return;
         }
-        // A body often is a small part of a large buffer, which would be kept for its sake and counted by nobody.
-        let body = Bytes::copy_from_slice(&entry.body);
-        let entry = Arc::new(Entry { body, ..Entry::clone(&entry) });
+        let entry = Arc::new(entry.compact());
         #[cfg(feature = "disk")]
         if let Some(disk) = &self.disk {
             disk.put_stamped(key, Arc::clone(&entry), stamp);
         }
         self.memory.insert(key, entry, stamp);
+    }
+
+    /// Counts removals: to be taken before an entry from elsewhere is looked for.
+    #[cfg(feature = "disk")]
+    pub(crate) fn removals(&self) -> u64 {
+        self.removals.load(Ordering::SeqCst)
+    }
+
+    /// Stores an entry from elsewhere, unless something was purged or removed since. True if it may be served.
+    #[cfg(feature = "disk")]
+    pub(crate) fn adopt(&self, key: CacheKey, entry: &Arc<Entry>, stamp: Stamp, before: u64) -> bool {
+        if self.removals() != before || !self.is_current(&stamp) {
+            return false;
+        }
+        self.put_stamped(key, Arc::clone(entry), stamp);
+        if self.removals() != before {
+            self.memory.remove(&key);
+            if let Some(disk) = &self.disk {
+                disk.forget(&key);
+            }
+            return false;
+        }
+        self.is_current(&stamp)
     }
 
     /// Removes an entry; on return that is durable.

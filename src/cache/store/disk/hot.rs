@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use super::lock;
 
 /// Bytes kept, about.
-const MOST_BYTES: usize = 8 << 20;
+const MOST_BYTES: usize = 4 << 20;
 
 /// A block and which of its entries are known to be right.
 pub(super) struct HotBlock {
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn the_oldest_goes_when_there_is_no_room() {
         let hot = Hot::default();
-        (0..20).for_each(|seq| drop(hot.keep(seq, vec![0; 1 << 20], true)));
+        (0..20).for_each(|seq| drop(hot.keep(seq, vec![0; 1 << 19], true)));
         assert!(hot.get(0).is_none() && hot.get(11).is_none());
         assert!(hot.get(12).is_some() && hot.get(19).is_some());
         hot.clear();

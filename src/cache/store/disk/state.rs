@@ -227,6 +227,12 @@ impl Writer {
                 self.put_aside(&why);
             }
             fault => {
+                if let (Fault::Full(_), Ok(len)) = (&fault, self.shared.medium.len(&self.shared.path)) {
+                    // Where other files find room, this one has a limit of its own, and goes on within its length.
+                    let pause = pause(self.shared.options.retry, self.ceilings);
+                    self.ceiling = Some((len, Instant::now() + pause));
+                    self.ceilings += 1;
+                }
                 self.enter(DiskState::ReadOnly, fault.text());
                 self.reopen();
             }

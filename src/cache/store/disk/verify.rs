@@ -96,6 +96,18 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// True for a cache file that nobody uses and this secret has written.
+    pub(in crate::cache) fn belongs_to(path: &Path, mac_key: [u8; 32]) -> bool {
+        let Some(engine) = path.is_file().then(|| open(&FileMedium, path).ok()).flatten() else {
+            return false;
+        };
+        let ours = matches!(engine.head(&HeadKey::new(&mac_key)), Ok(Found::Head(_)));
+        engine::drop_quietly(engine);
+        ours
+    }
+}
+
 /// Opens the file as it is: nothing is evicted, deleted or started anew.
 fn open(medium: &dyn Medium, path: &Path) -> Result<Redb, Fault> {
     engine::open(medium, path, u64::MAX >> 1)

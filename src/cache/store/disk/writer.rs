@@ -62,6 +62,9 @@ pub(super) struct Writer {
     pub(super) owed: HashSet<Tag>,
     pub(super) owes_clear: bool,
     pub(super) said: bool,
+    /// The file could not grow beyond this length, and until when that is not tried again; and how often it was.
+    pub(super) ceiling: Option<(u64, Instant)>,
+    pub(super) ceilings: u32,
 }
 
 impl Writer {
@@ -83,6 +86,8 @@ impl Writer {
             owed: HashSet::new(),
             owes_clear: false,
             said: false,
+            ceiling: None,
+            ceilings: 0,
         }
     }
 
@@ -270,7 +275,9 @@ impl Writer {
                 prune.entry(earlier.seq).or_default().push(locator);
             }
         }
-        let room = self.make_room(engine, &mut packer, &keys)?;
+        let len = shared.medium.len(&shared.path)?;
+        let bound = index::bound(len, self.most_bytes(len));
+        let room = self.make_room(engine, &mut packer, &keys, bound)?;
         let (blocks, next_seq) = packer.finish();
         let head = (self.head_is_due || self.clean).then(|| self.head(false));
         if blocks.is_empty() && prune.is_empty() && room.evict.is_empty() && head.is_none() {
@@ -308,17 +315,29 @@ impl Writer {
         Ok(())
     }
 
+    /// How long the file may be: as long as was set, or as it is, where it could not grow a while ago.
+    fn most_bytes(&mut self, len: u64) -> u64 {
+        let most = self.shared.options.max_bytes;
+        match self.ceiling {
+            Some((ceiling, _)) if len > ceiling => {
+                (self.ceiling, self.ceilings) = (None, 0);
+                most
+            }
+            Some((ceiling, until)) if Instant::now() < until => ceiling.min(most),
+            _ => most,
+        }
+    }
+
     /// The oldest blocks have to go. What was in demand there is written again, as far as a quarter of what is new.
     fn make_room(
         &self,
         engine: &dyn Engine,
         packer: &mut Packer,
         fresh: &HashSet<Locator>,
+        bound: u64,
     ) -> Result<Room, Fault> {
         let shared = &self.shared;
         let more = packer.allocated();
-        let len = shared.medium.len(&shared.path)?;
-        let bound = index::bound(len, shared.options.max_bytes);
         let mut room = Room::default();
         if more == 0 {
             return Ok(room);
