@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use thrifty::call::Call;
-use thrifty::tokens::{Encoding, Keep, Until, count};
+use thrifty::tokens::{Counter, Encoding, Keep, Until, count};
 use tiktoken_rs::CoreBPE;
 
 fn pairs() -> [(Encoding, &'static CoreBPE); 2] {
@@ -307,27 +307,74 @@ fn a_hundred_megabytes_count() {
     assert_eq!(Encoding::O200kBase.count_until(&whole, 1000), Until::MoreThan(1000));
 }
 
-#[test]
-fn a_warm_count_allocates_nothing() {
+/// A text of each kind: running text, code, JSON, scripts of two and three bytes, what splitters trip over, long runs.
+fn all_kinds() -> Vec<String> {
     let mut dice = Dice(5);
     let words: String = (0..2000).map(|_| BITS[dice.below(BITS.len())]).collect();
-    let texts = [
+    let mut random = |number: usize, first: char, last: char| -> String {
+        (0..number).map(|_| dice.within(first, last)).collect()
+    };
+    vec![
         "The ferry left the harbour at noon, and 214 people watched it.".repeat(20),
+        "    if self.isReady(&name[..4]) {\n\t\treturn Err(Error::NotFound);\n    }\n\n".repeat(20),
+        r#"{"id": 4711, "name": "Zoë", "tags": ["a", "b_c"], "ok": true},"#.repeat(20),
+        "Паром вышел из гавани в полдень. Η βάρκα έφυγε. غادرت العبارة الميناء.".repeat(20),
+        "渡轮在中午离开港口，人们在墙上看着它。フェリーは正午に出港した。".repeat(20),
         words,
-        "渡轮在中午离开港口，人们在墙上看着它。".repeat(20),
         "a".repeat(100_000),
         " ".repeat(100_000),
-        (0..20_000).map(|_| dice.within('a', 'z')).collect(),
-    ];
-    for encoding in [Encoding::O200kBase, Encoding::Cl100kBase] {
-        for text in &texts {
+        "=".repeat(100_000),
+        " \n".repeat(50_000),
+        random(20_000, 'a', 'z'),
+        random(20_000, '\u{430}', '\u{44f}'),
+        random(20_000, '\u{4e00}', '\u{9fff}'),
+        random(20_000, '\t', '\r'),
+        random(20_000, '\0', '\u{ffff}'),
+    ]
+}
+
+#[test]
+fn a_warm_count_allocates_nothing() {
+    for encoding in [Encoding::O200kBase, Encoding::O200kHarmony, Encoding::Cl100kBase] {
+        for text in &all_kinds() {
             let known = encoding.count(text);
             let used = allocation_counter::measure(|| {
                 assert_eq!(encoding.count(text), known);
                 assert_eq!(encoding.count_until(text, 10), Until::MoreThan(10));
+                assert_eq!(encoding.count_until(text, known), Until::Exactly(known));
             });
             assert_eq!(used.count_total, 0, "{encoding} {:?}", text.chars().take(40).collect::<String>());
         }
+    }
+}
+
+/// With the counts of its messages remembered, a request costs what it takes to look at it, whatever its texts are.
+#[test]
+fn a_remembered_request_allocates_the_same_for_short_and_long_texts() {
+    let allocations = |model: &str, messages: usize, length: usize| {
+        let text = "The ferry left at noon. ".repeat(length);
+        let messages: Vec<_> =
+            (0..messages).map(|i| format!(r#"{{"role":"user","content":"{i} {text}"}}"#)).collect();
+        let body = format!(r#"{{"model":"{model}","messages":[{}]}}"#, messages.join(","));
+        let call = Call::post("https://api.openai.com/v1/chat/completions", body);
+        let counter = Counter::default();
+        let known = counter.count(&call);
+        // The memory files what is new after a while.
+        assert_eq!(counter.count(&call), known);
+        let used = allocation_counter::measure(|| assert_eq!(counter.count(&call), known));
+        println!(
+            "{model}, {} messages of {} bytes: {} allocations, {} bytes",
+            messages.len(),
+            text.len(),
+            used.count_total,
+            used.bytes_total
+        );
+        used.count_total
+    };
+    for model in ["gpt-4o", "gpt-4"] {
+        let (short, long) = (allocations(model, 60, 20), allocations(model, 60, 400));
+        assert_eq!(short, long, "{model}");
+        allocations(model, 120, 20);
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Vocabulary {
     bytes: Vec<u8>,
 }
 
-/// Open addressing with linear probing, at most half full.
+/// Open addressing with linear probing, at most five eighths full: the filter answers most of what is not here.
 struct Table<K> {
     /// Side by side, so that a yes costs one look.
     slots: Vec<(K, u32)>,
@@ -42,7 +42,7 @@ struct Table<K> {
 
 impl<K: Copy + Default + PartialEq> Table<K> {
     fn for_entries(entries: usize) -> Self {
-        let slots = (entries.max(1) * 2).next_power_of_two();
+        let slots = (entries.max(1) * 8 / 5).next_power_of_two();
         Self { slots: vec![(K::default(), NONE); slots], shift: 64 - slots.trailing_zeros() }
     }
 
