@@ -255,9 +255,11 @@ fn long_document_is_linear() {
     };
     let mut dice = Dice(7);
     let document: String = (0..400_000).map(|_| dice.within('a', 'z')).collect();
-    let (small, large) = (fastest(&document[..25_000]), fastest(&document));
-    // Sixteen times the text; a quadratic merge would take 256 times as long.
-    assert!(large < small * 64, "{small:?} for 25 KB, {large:?} for 400 KB");
+    // Sixteen times the text; a quadratic merge would take 256 times as long. On a busy machine the long run is
+    // interrupted more often than the short one, so a quiet moment is waited for.
+    let tries = || (fastest(&document[..25_000]), fastest(&document));
+    let last = (0..20).map(|_| tries()).find(|(small, large)| *large < *small * 64);
+    assert!(last.is_some(), "{:?} for 25 KB and for 400 KB", tries());
 }
 
 #[test]
