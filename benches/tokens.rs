@@ -4,6 +4,8 @@
 //! the same kind. Texts are of our own making: words drawn by how often they occur, a tenth of them never seen before.
 //! What this machine's files count like: put texts into `$THRIFTY_TEXTS`.
 
+#![expect(clippy::disallowed_methods, reason = "`json!` writes the bodies of the replay")]
+
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -204,11 +206,80 @@ fn recount(c: &mut Criterion) {
     group.finish();
 }
 
+/// An agent's conversation of 60 turns, counted anew at each of them: 9.7 MB of text in all.
+fn replay(c: &mut Criterion) {
+    const TURNS: usize = 60;
+    let contents: Vec<[String; 4]> = (0..TURNS as u64)
+        .map(|turn| {
+            let of = |kind, seed, bytes| text(kind, 1000 + turn * 4 + seed, bytes);
+            [of(english, 0, 200), of(english, 1, 500), of(code, 2, 2700), of(json, 3, 1900)]
+        })
+        .collect();
+    let body = |turns: &[[String; 4]]| {
+        let mut messages = Vec::new();
+        for (i, [asked, said, argument, result]) in turns.iter().enumerate() {
+            messages.push(serde_json::json!({"role": "user", "content": asked}));
+            messages.push(serde_json::json!({"role": "assistant", "content": said, "tool_calls": [
+                {"id": format!("c{i}"), "type": "function", "function": {"name": "edit", "arguments": argument}}]}));
+            messages.push(
+                serde_json::json!({"role": "tool", "tool_call_id": format!("c{i}"), "content": result}),
+            );
+        }
+        serde_json::json!({"model": "gpt-4o", "messages": messages}).to_string()
+    };
+    let bodies: Vec<String> = (1..=TURNS).map(|turns| body(&contents[..turns])).collect();
+    let calls = || -> Vec<Call> {
+        let call = |body: &String| Call::post("https://api.openai.com/v1/chat/completions", body.clone());
+        bodies.iter().map(call).collect()
+    };
+    let mut group = c.benchmark_group("replay_60_turns");
+    group.sample_size(10).measurement_time(Duration::from_secs(3));
+    let text_bytes: usize =
+        (1..=TURNS).map(|turns| contents[..turns].iter().flatten().map(String::len).sum::<usize>()).sum();
+    group.throughput(Throughput::Bytes(text_bytes as u64));
+    for (name, looked_into) in [("counter", true), ("counter_unread_bodies", false)] {
+        group.bench_function(name, |b| {
+            b.iter_batched(
+                || {
+                    let calls = calls();
+                    // In a stack a layer ahead has read each body, once for all of them.
+                    if looked_into {
+                        black_box(calls.iter().filter(|call| call.doc.trouble().is_some()).count());
+                    }
+                    (Counter::default(), calls)
+                },
+                |(counter, calls)| {
+                    let sum = calls.iter().map(|call| counter.count(call).likely).sum::<u64>();
+                    // Freeing the bodies is not part of it.
+                    (sum, counter, calls)
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.bench_function("without_memory", |b| {
+        b.iter_batched(
+            calls,
+            |calls| (calls.iter().map(|call| thrifty::tokens::count(call).likely).sum::<u64>(), calls),
+            BatchSize::PerIteration,
+        );
+    });
+    // The texts alone: it need not read the bodies.
+    let tiktoken = tiktoken_rs::o200k_base_singleton();
+    group.bench_function("floor_tiktoken_rs_texts_alone", |b| {
+        b.iter(|| {
+            let all = (1..=TURNS).flat_map(|turns| contents[..turns].iter().flatten());
+            all.map(|text| tiktoken.encode_ordinary(text).len()).sum::<usize>()
+        });
+    });
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_millis(700));
-    targets = warm, cold, hostile, files, limits, recount
+    targets = warm, cold, hostile, files, limits, recount, replay
 }
 criterion_main!(benches);

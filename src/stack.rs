@@ -2,7 +2,8 @@
 //!
 //! Each layer works alone, but their order decides what they are worth: the cache has to see what trim, cap and tier
 //! made of a call, a spent budget should still serve hits, and an exact repeat should skip everything.
-//! [`Stack::builder`] knows the order: meter, recall, tier, trim, cap, cache, prefix, budget.
+//! [`Stack::builder`] knows the order: meter, recall, tier, trim, cap, cache, prefix, budget. Whatever counts shares one
+//! counter, and one calibration if there is one.
 //!
 //! # Example
 //! ```
@@ -39,6 +40,25 @@
 //!     .build()?;
 //! # Ok::<(), thrifty::Error>(())
 //! ```
+//! # Learning what is billed
+//! ```
+//! use thrifty::stack::Stack;
+//! use thrifty::tokens::Calibration;
+//! use thrifty::trim::TrimPolicy;
+//!
+//! # let dir = std::env::temp_dir().join(format!("thrifty-doc-stack-{}", std::process::id()));
+//! # std::fs::create_dir_all(&dir).ok();
+//! let calibration = Calibration::open(dir.join("receipts.calibration"))?; // goes on where it ended
+//! let stack = Stack::builder()
+//!     .trim(TrimPolicy::new().with_budget(100_000))
+//!     .calibration(calibration.clone())
+//!     .build()?;
+//! for model in calibration.scales() {
+//!     println!("{model}"); // by how much estimates are corrected, and their error
+//! }
+//! # std::fs::remove_dir_all(&dir).ok();
+//! # Ok::<(), thrifty::Error>(())
+//! ```
 
 use std::fmt;
 use std::sync::Arc;
@@ -48,16 +68,17 @@ use tower_layer::{Identity, Layer};
 use tower_service::Service;
 
 use crate::budget::{Budget, BudgetLayer, Budgeted};
-use crate::cache::{Cache, CacheHandle, CacheLayer, Recall, RecallLayer};
-use crate::call::Call;
+use crate::cache::{Cache, CacheHandle, CacheLayer, CacheStats, Recall, RecallLayer};
+use crate::call::{Call, Reply, Scope};
 use crate::cap::{Cap, CapLayer};
 use crate::clock::Clock;
 use crate::meter::{Meter, MeterLayer};
 use crate::prefix::{Prefix, PrefixLayer, PrefixPolicy};
 use crate::price::PriceTable;
-use crate::receipt::Sink;
+use crate::receipt::{Receipt, Sink};
 use crate::tier::{Tier, TierLayer, TierPolicy, switch};
-use crate::trim::{Trim, TrimLayer, TrimPolicy};
+use crate::tokens::{BoxCountEndpoint, Calibration, CountEndpoint, Counter};
+use crate::trim::{Ask, AskLayer, Trim, TrimLayer, TrimPolicy};
 use crate::{BoxError, Error};
 
 /// All layers in the recommended order, as one. Clones, and all services made from them, share one cache, one
@@ -69,6 +90,7 @@ pub struct Stack {
     meter: MeterLayer,
     recall: Option<RecallLayer>,
     tier: Option<TierLayer>,
+    ask: Option<AskLayer>,
     trim: Option<TrimLayer>,
     cap: Option<CapLayer>,
     cache: Option<CacheLayer>,
@@ -102,6 +124,34 @@ impl Stack {
             forgotten |= cache.invalidate(&outbound).await;
         }
         forgotten
+    }
+
+    /// Forgets all stored answers of a scope, durably so on return; see [`CacheHandle::purge`]. False in a stack without a
+    /// cache.
+    pub async fn purge(&self, scope: &Scope) -> bool {
+        let Some(cache) = self.cache() else { return false };
+        cache.purge(scope).await;
+        true
+    }
+
+    /// Forgets every stored answer, durably so on return; see [`CacheHandle::purge_all`]. False in a stack without a cache.
+    pub async fn purge_all(&self) -> bool {
+        let Some(cache) = self.cache() else { return false };
+        cache.purge_all().await;
+        true
+    }
+
+    /// Waits until everything stored so far is safe on disk. Nothing to wait for in a stack without a cache.
+    pub async fn flush(&self) {
+        if let Some(cache) = self.cache() {
+            cache.flush().await;
+        }
+    }
+
+    /// Figures of the cache; `None` in a stack without one.
+    #[must_use]
+    pub fn stats(&self) -> Option<CacheStats> {
+        self.cache().map(|cache| cache.stats())
     }
 
     /// What the layers above the cache may make of `call`, each once.
@@ -158,7 +208,8 @@ type Prefixing<S> = Maybe<Prefix<Budgeting<S>>, Budgeting<S>>;
 type Caching<S> = Maybe<Cache<Prefixing<S>>, Prefixing<S>>;
 type Capping<S> = Maybe<Cap<Caching<S>>, Caching<S>>;
 type Trimming<S> = Maybe<Trim<Capping<S>>, Capping<S>>;
-type Tiering<S> = Maybe<Tier<Trimming<S>>, Trimming<S>>;
+type Asking<S> = Maybe<Ask<Trimming<S>>, Trimming<S>>;
+type Tiering<S> = Maybe<Tier<Asking<S>>, Asking<S>>;
 type Recalling<S> = Maybe<Recall<Tiering<S>>, Tiering<S>>;
 
 impl<S> Layer<S> for Stack
@@ -175,6 +226,7 @@ where
         let inner = maybe(&self.cache, inner);
         let inner = maybe(&self.cap, inner);
         let inner = maybe(&self.trim, inner);
+        let inner = maybe(&self.ask, inner);
         let inner = maybe(&self.tier, inner);
         let inner = maybe(&self.recall, inner);
         self.meter.layer(inner)
@@ -200,6 +252,9 @@ pub struct StackBuilder {
     without_cache: bool,
     prefix: Option<PrefixLayer>,
     budget: Option<Budget>,
+    counter: Option<Counter>,
+    calibration: Option<Calibration>,
+    endpoint: Option<BoxCountEndpoint>,
 }
 
 impl Default for StackBuilder {
@@ -215,6 +270,9 @@ impl Default for StackBuilder {
             without_cache: false,
             prefix: Some(PrefixLayer::new(PrefixPolicy::default())),
             budget: None,
+            counter: None,
+            calibration: None,
+            endpoint: None,
         }
     }
 }
@@ -269,6 +327,41 @@ impl StackBuilder {
         self
     }
 
+    /// Counts with this counter, for names of models or tokenizers of one's own. Trim and budget share it and its
+    /// memory. Default: a fresh one.
+    pub fn counter(mut self, counter: Counter) -> Self {
+        self.counter = Some(counter);
+        self
+    }
+
+    /// Learns from what is billed, and corrects by it what trim and budget count. Default: none; counts rest on start
+    /// factors.
+    ///
+    /// [`Calibration::open`] keeps it in a file, beside that of the receipts. Each provider's answer that tells its
+    /// use teaches; a call that no lever has counted is counted once it is answered. What was learned changes over
+    /// time what trim makes of the same call, so with a trim policy there is no shortcut for exact repeats: they are
+    /// looked up by what is left after trimming.
+    pub fn calibration(mut self, calibration: Calibration) -> Self {
+        self.calibration = Some(calibration);
+        self
+    }
+
+    /// Has trim and budget ask the provider for its own count where an estimate cannot decide. Default: none; the
+    /// upper bound decides.
+    ///
+    /// Sent through `provider`, the way to it without this stack. A question takes a round trip and two seconds at
+    /// most; then the estimate stands. As what is asked for once may be counted otherwise later, a stack with a trim
+    /// policy has no shortcut for exact repeats.
+    pub fn count_endpoint<P>(mut self, provider: P) -> Self
+    where
+        P: Service<Call, Response = Reply> + Clone + Send + Sync + 'static,
+        P::Future: Send,
+        P::Error: Into<BoxError>,
+    {
+        self.endpoint = Some(CountEndpoint::new(Counter::default(), provider).boxed());
+        self
+    }
+
     /// Adds a sink for receipts, such as an `Arc<Ledger>` or any `Fn(&Receipt)`.
     pub fn sink(mut self, sink: impl Sink) -> Self {
         self.meter = self.meter.with_sink(sink);
@@ -299,18 +392,41 @@ impl StackBuilder {
         if let Some(clock) = self.clock {
             meter = meter.with_clock(clock);
         }
+        let mut counter = self.counter.unwrap_or_default();
+        if let Some(calibration) = self.calibration {
+            counter = counter.calibrated(calibration);
+        }
+        if counter.calibration().is_some() {
+            meter = meter.learning(counter.clone());
+        }
         let cache = match self.cache {
             None if !self.without_cache => Some(CacheLayer::in_memory()),
             cache => cache,
         };
+        // What is fetched in the background is paid for too.
+        let sinks = meter.sinks();
+        if let (Some(cache), false) = (&cache, sinks.is_empty()) {
+            cache
+                .tell_refreshes(move |receipt: &Receipt| sinks.iter().for_each(|sink| sink.receive(receipt)));
+        }
         // The shortcut may only be taken where the same call always ends up as the same outbound call.
         let pure = self.tier.as_ref().is_none_or(TierPolicy::is_pure)
-            && self.cap.as_ref().is_none_or(CapLayer::is_pure);
+            && self.cap.as_ref().is_none_or(CapLayer::is_pure)
+            && (self.trim.is_none() || (counter.calibration().is_none() && self.endpoint.is_none()));
+        let trim = self.trim.map(|policy| TrimLayer::new(policy).with_counter(counter.clone()));
+        let ask = trim.clone().zip(self.endpoint.clone()).map(|(trim, endpoint)| trim.asking(endpoint));
+        let budget = self.budget.map(|budget| {
+            let budget = BudgetLayer::new(budget).with_counter(counter.clone());
+            match self.endpoint {
+                Some(endpoint) => budget.with_count_endpoint(endpoint),
+                None => budget,
+            }
+        });
         let recall = cache.as_ref().filter(|_| pure).map(|cache| {
             let mut hash = blake3::Hasher::new_derive_key("thrifty 2026-11 recall policy v1");
             for part in [
                 self.tier.as_ref().map(TierPolicy::fingerprint),
-                self.trim.as_ref().map(TrimPolicy::fingerprint),
+                trim.as_ref().map(|trim| trim.policy().fingerprint()),
                 self.cap.as_ref().map(|cap| cap.policy().fingerprint()),
             ] {
                 hash.update(&[u8::from(part.is_some())]);
@@ -322,11 +438,12 @@ impl StackBuilder {
             meter,
             recall,
             tier: self.tier.map(TierLayer::new),
-            trim: self.trim.map(TrimLayer::new),
+            ask,
+            trim,
             cap: self.cap,
             cache,
             prefix: self.prefix,
-            budget: self.budget.map(BudgetLayer::new),
+            budget,
         })
     }
 }

@@ -102,7 +102,7 @@ fn it_goes_on_after_a_restart_where_it_ended() {
 fn what_was_learned_on_other_factors_is_forgotten_and_other_files_are_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("old");
-    let line = r#"{"dialect":"anthropic-messages","model":"m","samples":9,"scale":2000000,"formula":false,"ratio":1,"error":1}"#;
+    let line = r#"{"host":"","dialect":"anthropic-messages","model":"m","samples":9,"scale":2000000,"formula":false,"ratio":1,"error":1}"#;
     fs::write(&path, format!("{{\"thrifty\":\"calibration\",\"factors\":0}}\n{line}\n")).expect("a file");
     assert!(Calibration::open(&path).expect("an older file").scales().is_empty());
     let other = folder.path().join("other");
@@ -203,5 +203,273 @@ fn a_calibrated_call_fits_exactly_if_its_upper_bound_does() {
         for budget in [at_most / 2, at_most - 1, at_most, at_most + 1, at_most * 2] {
             assert_eq!(counter.fits(&call, budget), at_most <= budget, "{at_most} of {budget}");
         }
+    }
+}
+
+/// Calibration as the layers of a stack do it, in front of the embedded upstream.
+#[cfg(feature = "test-util")]
+mod in_a_stack {
+    use std::sync::{Arc, Mutex};
+
+    use http::StatusCode;
+    use thrifty::BoxError;
+    use thrifty::budget::{Budget, Window};
+    use thrifty::call::{Options, Reply};
+    use thrifty::receipt::{Receipt, ReceiptHandle};
+    use thrifty::stack::{Stack, StackBuilder};
+    use thrifty::testing::{Scripted, Upstream};
+    use thrifty::trim::TrimPolicy;
+    use tower::{Layer, ServiceExt};
+
+    use super::*;
+
+    /// A provider that bills so many hundredths of what the start factors make of each prompt.
+    fn billing(hundredths: u64) -> Upstream {
+        Upstream::new().answer_with(move |call| {
+            let path = call.parts.uri.path();
+            let prompt = Call::post("https://api.anthropic.com/v1/messages", call.doc.bytes().clone());
+            let billed = thrifty::tokens::count(&prompt).likely * hundredths / 100;
+            if path.ends_with("/count_tokens") {
+                return Some(Scripted::body(StatusCode::OK, format!(r#"{{"input_tokens":{billed}}}"#)));
+            }
+            let model = call.model().unwrap_or_default();
+            Some(Scripted::body(
+                StatusCode::OK,
+                json!({"id": "msg_1", "type": "message", "role": "assistant", "model": model,
+                    "content": [{"type": "text", "text": "Yes."}], "stop_reason": "end_turn", "stop_sequence": null,
+                    "usage": {"input_tokens": billed, "output_tokens": 3}})
+                .to_string(),
+            ))
+        })
+    }
+
+    async fn ask(stack: &Stack, upstream: &Upstream, call: Call) -> Result<Receipt, BoxError> {
+        let reply: Reply = stack.layer(upstream.clone()).oneshot(call).await?;
+        let receipt = reply.extensions().get::<ReceiptHandle>().and_then(ReceiptHandle::get);
+        Ok(receipt.expect("a whole reply").clone())
+    }
+
+    fn off(count: u64, billed: u64) -> u64 {
+        count.abs_diff(billed) * 1000 / billed
+    }
+
+    fn budget() -> Budget {
+        Budget::builder().limit("100".parse().expect("dollars")).per(Window::Day).build().expect("a budget")
+    }
+
+    type Levers = (&'static str, fn() -> StackBuilder);
+
+    /// The levers that count on the way, and none.
+    fn stacks() -> [Levers; 4] {
+        [
+            ("meter alone", Stack::builder),
+            ("trim", || Stack::builder().trim(TrimPolicy::new().with_budget(50_000))),
+            ("budget", || Stack::builder().budget(budget())),
+            ("both", || Stack::builder().trim(TrimPolicy::new().with_budget(50_000)).budget(budget())),
+        ]
+    }
+
+    #[tokio::test]
+    async fn claude_estimate_does_not_lag() {
+        for (levers, builder) in stacks() {
+            let (upstream, calibration) = (billing(140), Calibration::default());
+            let stack = builder().calibration(calibration.clone()).build().expect("a stack");
+            let counter = Counter::default().calibrated(calibration.clone());
+            let call = |n: usize| claude("claude-opus-5", &words(200 + n));
+            assert!(
+                off(counter.count(&call(99)).likely, counter.uncalibrated(&call(99)).likely * 14 / 10) > 200
+            );
+            for n in 0..20 {
+                let receipt = ask(&stack, &upstream, call(n)).await.expect("an answer");
+                assert!(receipt.expected.is_some(), "{levers}: call {n} was not expected to cost anything");
+            }
+            let known = &calibration.scales()[0];
+            assert_eq!((known.host.as_str(), known.samples), ("api.anthropic.com", 20), "{levers}");
+            let billed = counter.uncalibrated(&call(99)).likely * 14 / 10;
+            let found = counter.count(&call(99));
+            assert!(off(found.likely, billed) <= 2, "{levers}: {} of {billed}", found.likely);
+            assert!(
+                found.at_most >= billed && off(found.at_most, billed) < 20,
+                "{levers}: {}",
+                found.at_most
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_learned_survives_a_restart_of_the_stack() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("receipts.calibration");
+        let upstream = billing(140);
+        let call = |n: usize| claude("claude-opus-5", &words(200 + n));
+        {
+            let calibration = Calibration::open(&file).expect("a new file");
+            let stack = Stack::builder().calibration(calibration).build().expect("a stack");
+            for n in 0..20 {
+                ask(&stack, &upstream, call(n)).await.expect("an answer");
+            }
+        }
+        let again = Calibration::open(&file).expect("the same file");
+        let counter = Counter::default().calibrated(again.clone());
+        let billed = counter.uncalibrated(&call(50)).likely * 14 / 10;
+        assert!(off(counter.count(&call(50)).likely, billed) <= 2);
+        assert_eq!(again.scales()[0].samples, 20);
+    }
+
+    #[tokio::test]
+    async fn hits_failures_and_other_models_teach_nothing() {
+        let calibration = Calibration::default();
+        let stack = Stack::builder().calibration(calibration.clone()).build().expect("a stack");
+        let call = || claude("claude-opus-5", &words(200));
+        let upstream = billing(140);
+        for _ in 0..5 {
+            ask(&stack, &upstream, call()).await.expect("an answer");
+        }
+        assert_eq!(
+            (upstream.calls(), calibration.scales()[0].samples),
+            (1, 1),
+            "a repeat is no further bill"
+        );
+        let failing = Upstream::new().answer_with(|_| Some(Scripted::rate_limited()));
+        ask(&stack, &failing, claude("claude-opus-5", &words(300))).await.expect("an answer");
+        let other = Upstream::new().answer_with(|_| Some(Scripted::own().model("claude-haiku-4-5")));
+        ask(&stack, &other, claude("claude-opus-5", &words(301))).await.expect("an answer");
+        assert_eq!(calibration.scales().len(), 1);
+        assert_eq!(calibration.scales()[0].samples, 1);
+    }
+
+    #[tokio::test]
+    async fn the_same_model_of_another_provider_is_learned_apart() {
+        let calibration = Calibration::default();
+        let stack = Stack::builder().calibration(calibration.clone()).build().expect("a stack");
+        let at = |host: &str, n: usize| {
+            let mut call = claude("claude-opus-5", &words(200 + n));
+            call.parts.uri = format!("https://{host}/v1/messages").parse().expect("a URI");
+            call
+        };
+        for n in 0..4 {
+            ask(&stack, &billing(140), at("api.anthropic.com", n)).await.expect("an answer");
+            ask(&stack, &billing(80), at("proxy.example:8443", n)).await.expect("an answer");
+        }
+        let known: Vec<(String, u64)> = calibration
+            .scales()
+            .iter()
+            .map(|known| (known.host.clone(), (known.scale + 5_000) / 10_000))
+            .collect();
+        assert_eq!(known, [("api.anthropic.com".to_owned(), 140), ("proxy.example:8443".to_owned(), 80)]);
+    }
+
+    fn talk(turns: usize) -> Call {
+        let mut messages = Vec::new();
+        for n in 0..turns {
+            messages.push(json!({"role": "user", "content": format!("{n} {}", words(40))}));
+            messages.push(json!({"role": "assistant", "content": format!("{n} {}", words(30))}));
+        }
+        messages.push(json!({"role": "user", "content": "And then?"}));
+        let body = json!({"model": "claude-opus-5", "max_tokens": 64, "messages": messages});
+        Call::post("https://api.anthropic.com/v1/messages", body.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_drifting_calibration_does_not_move_the_cut() {
+        let calibration = Calibration::default();
+        let stack = Stack::builder()
+            .trim(TrimPolicy::new().with_budget(8_000))
+            .calibration(calibration.clone())
+            .without_cache()
+            .build()
+            .expect("a stack");
+        let upstream = billing(140);
+        for n in 0..40 {
+            ask(&stack, &upstream, claude("claude-opus-5", &words(300 + n))).await.expect("an answer");
+        }
+        // The bills wander by a hundredth either way from here on, and the talk stays as it is.
+        let (mut kept, mut scales) = (Vec::new(), Vec::new());
+        for n in 0..40 {
+            let drifting = billing(if n % 2 == 0 { 139 } else { 141 });
+            ask(&stack, &drifting, claude("claude-opus-5", &words(400 + n))).await.expect("an answer");
+            scales.push(calibration.scales()[0].scale);
+            let asked = Arc::new(Mutex::new(None));
+            let seen = asked.clone();
+            let provider = billing(140).answer_with(move |call: &Call| {
+                *seen.lock().expect("no panic") =
+                    call.doc.elements("messages").map(|messages| messages.len());
+                Some(Scripted::rate_limited())
+            });
+            ask(&stack, &provider, talk(150)).await.expect("an answer");
+            kept.push(*asked.lock().expect("no panic"));
+        }
+        scales.dedup();
+        kept.dedup();
+        assert!(scales.len() > 20, "the calibration moved");
+        assert_eq!(kept.len(), 1, "the cut moved with it: {kept:?}");
+        assert!(kept[0].is_some_and(|kept| kept < 301), "nothing was cut");
+    }
+
+    #[tokio::test]
+    async fn the_provider_is_asked_where_the_estimate_cannot_decide_on_a_trim() {
+        let upstream = billing(100);
+        let stack = |provider: &Upstream| {
+            Stack::builder()
+                .trim(TrimPolicy::new())
+                .count_endpoint(provider.clone())
+                .without_cache()
+                .build()
+                .expect("a stack")
+        };
+        let count = thrifty::tokens::count(&talk(20));
+        let with = |budget: u64| talk(20).with(Options::new().budget(budget));
+        // The bound does not fit, the likely figure does, and so does the provider's own.
+        let near = count.likely + (count.at_most - count.likely) * 3 / 4;
+        let receipt = ask(&stack(&upstream), &upstream, with(near)).await.expect("an answer");
+        assert_eq!(receipt.dropped_messages, 0, "the provider's word was that it fits");
+        assert!(receipt.notes.contains(&"the provider counted the prompt"), "{:?}", receipt.notes);
+        let asked = |upstream: &Upstream| {
+            upstream
+                .seen()
+                .iter()
+                .filter(|seen| seen.call.parts.uri.path().ends_with("/count_tokens"))
+                .count()
+        };
+        assert_eq!(asked(&upstream), 1);
+        // Far from the budget, on either side, nobody asks.
+        for budget in [count.at_most * 2, count.at_most, count.likely / 2] {
+            let receipt = ask(&stack(&upstream), &upstream, with(budget)).await.expect("an answer");
+            assert!(!receipt.notes.contains(&"the provider counted the prompt"));
+        }
+        assert_eq!(asked(&upstream), 1);
+        // An endpoint that fails leaves the estimate.
+        let down = Upstream::new().answer_with(|_| Some(Scripted::rate_limited()));
+        let receipt = ask(&stack(&down), &upstream, with(near)).await.expect("an answer");
+        assert!(receipt.dropped_messages > 0, "the upper bound stood");
+        assert!(receipt.notes.iter().any(|note| note.contains("the estimate stood")), "{:?}", receipt.notes);
+    }
+
+    #[tokio::test]
+    async fn the_provider_is_asked_where_the_estimate_cannot_decide_on_a_reservation() {
+        let call = talk(20);
+        let prices = thrifty::price::PriceTable::builtin();
+        let worst = thrifty::budget::worst_case(&call, &prices, 0).expect("a price");
+        let limited = |hundredths: i128| {
+            let limit = thrifty::price::Usd::from_pico(worst.pico() * hundredths / 100);
+            Budget::builder().limit(limit).per(Window::Day).build().expect("a budget")
+        };
+        let upstream = billing(100);
+        let run = async |provider: Option<&Upstream>, hundredths| {
+            let mut builder = Stack::builder().budget(limited(hundredths)).without_cache();
+            if let Some(provider) = provider {
+                builder = builder.count_endpoint(provider.clone());
+            }
+            ask(&builder.build().expect("a stack"), &upstream, call.clone()).await
+        };
+        assert!(run(None, 97).await.is_err(), "the bound does not fit, and nobody is asked");
+        let receipt = run(Some(&upstream), 97).await.expect("it fits by the provider's count");
+        assert!(receipt.notes.contains(&"the provider counted the prompt"), "{:?}", receipt.notes);
+        let (before, down) =
+            (upstream.calls(), Upstream::new().answer_with(|_| Some(Scripted::rate_limited())));
+        assert!(run(Some(&down), 97).await.is_err(), "the bound stood");
+        assert_eq!(down.calls(), 1);
+        assert!(run(Some(&upstream), 50).await.is_err(), "no count could make it fit");
+        assert_eq!(upstream.calls(), before, "so nobody was asked");
     }
 }

@@ -254,6 +254,21 @@ fn key_says_whether_and_where_two_requests_differ() {
     let fingerprint = run(&["key", "--json", &a]).json()["fingerprint"].clone();
     assert_eq!(fingerprint, equal.json()["fingerprint"], "two runs agree");
 
+    let ids = ["1", "2"].map(|id| {
+        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","id":"{id}","content":"x"}}]}}"#);
+        file(dir.path(), &format!("id{id}.json"), &body)
+    });
+    let found = run(&["key", "--json", &ids[0], &ids[1]]);
+    assert_eq!((found.code, &found.json()["differences"]), (1, &list("[\"/messages/0/id\"]")));
+    let left_out = ["--leave-out", "/messages/*/id"];
+    let equal = run(&["key", "--json", left_out[0], left_out[1], &ids[0], &ids[1]]);
+    assert_eq!(
+        (equal.code, equal.json()["equal"].as_bool()),
+        (0, Some(true)),
+        "what is left out does not count"
+    );
+    assert_eq!(run(&["key", "--leave-out", "id", &ids[0]]).code, 2, "not a path");
+
     let stream = file(dir.path(), "s.json", r#"{"model":"m","messages":[],"top_p":1,"stream":true}"#);
     let both = run(&["key", "--json", &a, &stream]);
     assert_eq!(

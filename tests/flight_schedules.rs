@@ -36,10 +36,13 @@ mod flight {
     const SCHEDULES: usize = 5_000;
     const PLENTY: usize = 1 << 20;
     const NAME: &str = "the one question";
+    const MINE: [u8; 16] = [1; 16];
+    const OTHERS: [u8; 16] = [2; 16];
 
     /// A cache of one entry and an upstream that answers with its version.
     struct World {
         board: Board<(&'static str, u64), ()>,
+        scope: [u8; 16],
         epoch: Epoch,
         stored: Mutex<Option<Bytes>>,
         version: AtomicUsize,
@@ -50,6 +53,7 @@ mod flight {
         fn new(room: usize) -> Arc<Self> {
             Arc::new(Self {
                 board: Board::new(room),
+                scope: MINE,
                 epoch: Epoch::new(),
                 stored: Mutex::new(None),
                 version: AtomicUsize::new(0),
@@ -66,7 +70,7 @@ mod flight {
             if let Some(answer) = self.known() {
                 return answer;
             }
-            let key = (NAME, self.epoch.now());
+            let key = (NAME, self.epoch.now(self.scope));
             match self.board.join_or_lead(key, PLENTY) {
                 Found::Under(place) => read(&place).unwrap(),
                 Found::New(flight, place) => {
@@ -96,7 +100,7 @@ mod flight {
             }
             let (_, body) = flight.recorded().unwrap();
             let put = || *self.stored.lock().unwrap() = Some(body);
-            let _ = flight.store(|| self.epoch.store(key.1, put));
+            let _ = flight.store(|| self.epoch.store(self.scope, key.1, put));
             self.land(key, flight, Ok(()));
         }
 
@@ -147,18 +151,40 @@ mod flight {
 
     #[test]
     fn nothing_from_before_a_purge_is_served_after_it_in_any_order() {
-        explore(|| {
+        fn purge(scope: Option<[u8; 16]>) {
             let world = World::new(PLENTY);
             let early = {
                 let world = world.clone();
                 thread::spawn(move || world.call())
             };
             world.version.store(1, Ordering::SeqCst);
-            world.epoch.bump();
+            world.epoch.bump(scope);
             *world.stored.lock().unwrap() = None;
             assert_eq!(world.call(), [1, 1, 1][..], "an answer from before the purge");
             early.join().unwrap();
             assert_eq!(world.call(), [1, 1, 1][..], "an answer from before the purge came back");
+            assert!(world.is_empty());
+        }
+        explore(|| purge(None));
+        explore(|| purge(Some(MINE)));
+    }
+
+    #[test]
+    fn a_purge_of_another_scope_keeps_nobody_from_storing_or_joining_in_any_order() {
+        explore(|| {
+            let world = World::new(PLENTY);
+            let callers: Vec<_> = (0..2)
+                .map(|_| {
+                    let world = world.clone();
+                    thread::spawn(move || world.call())
+                })
+                .collect();
+            world.epoch.bump(Some(OTHERS));
+            for caller in callers {
+                assert_eq!(caller.join().unwrap(), [0, 0, 0][..]);
+            }
+            assert_eq!(world.sent.load(Ordering::SeqCst), 1, "equal calls were sent more than once");
+            assert!(world.known().is_some(), "another scope's purge kept an answer from being stored");
             assert!(world.is_empty());
         });
     }

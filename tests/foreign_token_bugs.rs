@@ -180,3 +180,21 @@ fn a_short_prompt_of_an_open_model_has_room_for_its_template() {
     assert!(found.at_most >= 40, "{}", found.at_most);
     assert_eq!(found.accuracy, Accuracy::UpperBound);
 }
+
+/// A malformed picture part was once billed as text, 66,000 tokens.
+#[test]
+fn a_picture_inside_plain_text_is_told() {
+    let url = format!("data:image/png;base64,{}", "iVBORw0KGgoAAAANSUhEUg".repeat(200));
+    let text = format!("Look at this: ![map]({url}) and at data:text/plain;base64,aGk= too.");
+    let call = claude("claude-opus-5", &json!(text));
+    let count = thrifty::tokens::count(&call);
+    assert_eq!(count.data_urls, url.len() as u64, "a short one is no picture");
+    assert!(count.likely > 1_000 && count.media == 0, "it is text and billed as such: {}", count.likely);
+    let counter = thrifty::tokens::Counter::default();
+    for _ in 0..2 {
+        assert_eq!(counter.count(&call), count, "remembered, it is still told");
+    }
+    let part =
+        json!([{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBO"}}]);
+    assert_eq!(thrifty::tokens::count(&claude("claude-opus-5", &part)).data_urls, 0, "a picture is no text");
+}

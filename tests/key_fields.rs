@@ -1,7 +1,7 @@
 //! Every documented field of every format is in the cache key, except those that are written down as left out.
 //!
-//! Fields whose presence means that a call is not cached at all have no key; `dialects.rs` has these. `stream` and its
-//! options are in the key until one entry serves both kinds of answers, so here they are only said to be off.
+//! Fields whose presence means that a call is not cached at all have no key; `dialects.rs` has these. What is within
+//! messages is in `key_messages.rs`.
 
 use thrifty::cache::{CacheKey, Keyer, Secret};
 use thrifty::call::{Call, Dialect, Scope};
@@ -29,6 +29,129 @@ struct Walk {
     /// These say nothing about the answer.
     left_out: &'static [(&'static str, &'static str)],
 }
+
+const CHAT: Walk = Walk {
+    dialect: Dialect::OpenAiChat,
+    uri: "https://api.openai.com/v1/chat/completions",
+    base: &[("model", r#""m""#), ("messages", r#"[{"role":"user","content":"hi"}]"#)],
+    counts: &[
+        ("model", &[r#""n""#, r#""M""#]),
+        ("messages", &[r#"[{"role":"user","content":"ho"}]"#, "[]"]),
+        (
+            "tools",
+            &[
+                "[]",
+                r#"[{"type":"function","function":{"name":"f"}}]"#,
+                r#"[{"type":"function","function":{"name":"g"}}]"#,
+                r#"[{"type":"function","function":{"name":"f","description":"d"}}]"#,
+                r#"[{"type":"function","function":{"name":"f","strict":true}}]"#,
+                r#"[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}]"#,
+                r#"[{"type":"function","function":{"name":"f","parameters":{"required":["a"]}}}]"#,
+                r#"[{"type":"custom","custom":{"name":"f"}}]"#,
+                r#"[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"g"}}]"#,
+                r#"[{"type":"function","function":{"name":"g"}},{"type":"function","function":{"name":"f"}}]"#,
+            ],
+        ),
+        ("functions", &[r#"[{"name":"f"}]"#, r#"[{"name":"g"}]"#]),
+        ("tool_choice", &[r#""none""#, r#""required""#, r#"{"type":"function","function":{"name":"f"}}"#]),
+        ("function_call", &[r#""none""#, r#"{"name":"f"}"#]),
+        ("parallel_tool_calls", &["false", "true"]),
+        (
+            "response_format",
+            &[
+                r#"{"type":"json_object"}"#,
+                r#"{"type":"json_schema","json_schema":{"name":"a","schema":{}}}"#,
+                r#"{"type":"json_schema","json_schema":{"name":"a","schema":{"type":"object"}}}"#,
+                r#"{"type":"json_schema","json_schema":{"name":"a","strict":true,"schema":{}}}"#,
+            ],
+        ),
+        ("temperature", &["0", "1", "0.7", "0.70000001", "null"]),
+        ("top_p", &["0", "0.5"]),
+        ("n", &["1", "2"]),
+        ("seed", &["1", "9007199254740992", "9007199254740993"]),
+        ("stop", &[r#""a""#, r#"["a"]"#, r#"["a","b"]"#, r#"["b","a"]"#]),
+        ("logit_bias", &[r#"{"1":1}"#, r#"{"2":1}"#, r#"{"1":2}"#]),
+        ("presence_penalty", &["0", "1"]),
+        ("frequency_penalty", &["0", "1"]),
+        ("logprobs", &["true", "false"]),
+        ("top_logprobs", &["0", "2"]),
+        ("max_tokens", &["64", "65"]),
+        ("max_completion_tokens", &["64", "65"]),
+        ("reasoning_effort", &[r#""low""#, r#""high""#]),
+        ("verbosity", &[r#""low""#]),
+        ("modalities", &[r#"["text"]"#]),
+        ("audio", &[r#"{"voice":"a"}"#, r#"{"voice":"b"}"#]),
+        ("prediction", &[r#"{"type":"content","content":"a"}"#, r#"{"type":"content","content":"b"}"#]),
+        ("moderation", &["{}"]),
+        ("nobody_knows", &["1", "2", r#""1""#, "[1]", r#"{"a":1}"#]),
+    ],
+    left_out: &[
+        ("stream", "true"),
+        ("stream_options", r#"{"include_usage":true}"#),
+        ("user", r#""u""#),
+        ("safety_identifier", r#""s""#),
+        ("metadata", r#"{"a":"b"}"#),
+        ("prompt_cache_key", r#""k""#),
+        ("prompt_cache_options", r#"{"mode":"explicit"}"#),
+        ("prompt_cache_retention", r#""24h""#),
+        ("service_tier", r#""flex""#),
+        ("store", "false"),
+    ],
+};
+
+const CLAUDE: Walk = Walk {
+    dialect: Dialect::AnthropicMessages,
+    uri: "https://api.anthropic.com/v1/messages",
+    base: &[("model", r#""m""#), ("max_tokens", "64"), ("messages", r#"[{"role":"user","content":"hi"}]"#)],
+    counts: &[
+        ("model", &[r#""n""#]),
+        ("messages", &[r#"[{"role":"user","content":"ho"}]"#]),
+        ("max_tokens", &["65"]),
+        (
+            "system",
+            &[r#""a""#, r#""b""#, r#"[{"type":"text","text":"a"}]"#, r#"[{"type":"text","text":"b"}]"#],
+        ),
+        (
+            "tools",
+            &[
+                r#"[{"name":"f","input_schema":{}}]"#,
+                r#"[{"name":"g","input_schema":{}}]"#,
+                r#"[{"name":"f","description":"d","input_schema":{}}]"#,
+                r#"[{"name":"f","input_schema":{"properties":{"cache_control":{}}}}]"#,
+                r#"[{"type":"bash_20250124","name":"bash"}]"#,
+            ],
+        ),
+        ("tool_choice", &[r#"{"type":"any"}"#, r#"{"type":"tool","name":"f"}"#]),
+        ("stop_sequences", &[r#"["a"]"#, r#"["b"]"#]),
+        (
+            "thinking",
+            &[
+                r#"{"type":"disabled"}"#,
+                r#"{"type":"adaptive"}"#,
+                r#"{"type":"enabled","budget_tokens":1024}"#,
+                r#"{"type":"enabled","budget_tokens":1025}"#,
+            ],
+        ),
+        (
+            "output_config",
+            &[r#"{"effort":"low"}"#, r#"{"effort":"high"}"#, r#"{"format":{"type":"json_schema"}}"#],
+        ),
+        ("temperature", &["0", "1"]),
+        ("top_p", &["0.5"]),
+        ("top_k", &["1", "2"]),
+        ("context_management", &[r#"{"edits":[]}"#]),
+        ("nobody_knows", &["1"]),
+    ],
+    left_out: &[
+        ("stream", "true"),
+        ("metadata", r#"{"user_id":"u"}"#),
+        ("service_tier", r#""auto""#),
+        ("inference_geo", r#""us""#),
+        ("speed", r#""fast""#),
+        ("diagnostics", "{}"),
+        ("cache_control", r#"{"type":"ephemeral"}"#),
+    ],
+};
 
 const RESPONSES: Walk = Walk {
     dialect: Dialect::OpenAiResponses,
@@ -59,7 +182,8 @@ const RESPONSES: Walk = Walk {
         ("nobody_knows", &["1"]),
     ],
     left_out: &[
-        ("stream", "false"),
+        ("stream", "true"),
+        ("stream_options", "{}"),
         ("user", r#""u""#),
         ("safety_identifier", r#""s""#),
         ("metadata", r#"{"a":"b"}"#),
@@ -205,8 +329,17 @@ const EMBEDDINGS_OLLAMA: Walk = Walk {
     left_out: &[("keep_alive", r#""5m""#)],
 };
 
-const ALL: [Walk; 7] =
-    [RESPONSES, GEMINI, OLLAMA_CHAT, OLLAMA_GENERATE, EMBEDDINGS, EMBEDDINGS_GEMINI, EMBEDDINGS_OLLAMA];
+const ALL: [Walk; 9] = [
+    CHAT,
+    CLAUDE,
+    RESPONSES,
+    GEMINI,
+    OLLAMA_CHAT,
+    OLLAMA_GENERATE,
+    EMBEDDINGS,
+    EMBEDDINGS_GEMINI,
+    EMBEDDINGS_OLLAMA,
+];
 
 #[test]
 fn each_documented_field_changes_the_key_but_the_written_exclusions() {
@@ -231,12 +364,18 @@ fn each_documented_field_changes_the_key_but_the_written_exclusions() {
     }
 }
 
+/// Both ways: a name that a format leaves out without a row here fails too.
 #[test]
 fn what_is_left_out_is_what_the_format_lists() {
-    for Walk { dialect, uri, left_out, .. } in ALL {
+    for dialect in Dialect::ALL {
+        let of_it = ALL.iter().filter(|walk| walk.dialect == dialect);
+        let rows: Vec<&str> = of_it.flat_map(|walk| walk.left_out).map(|(name, _)| *name).collect();
         let listed = dialect.format().excluded();
-        for (name, _) in left_out {
-            assert!(listed.contains(name), "{uri}: `{name}`");
+        for name in listed.iter().filter(|path| !path.contains('/')) {
+            assert!(rows.contains(name), "{dialect:?} leaves out `{name}`, which has no row");
+        }
+        for name in rows {
+            assert!(listed.contains(&name), "{dialect:?} does not list `{name}`");
         }
     }
 }

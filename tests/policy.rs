@@ -8,8 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::StatusCode;
-use thrifty::cache::{CacheBuilder, CacheHandle, CacheLayer, Mode, ReplayIdentity, Sampled, Secret};
+use thrifty::cache::{
+    CacheBuilder, CacheHandle, CacheLayer, Mode, RecallLayer, ReplayIdentity, Sampled, Secret,
+};
 use thrifty::call::{CacheMode, Call, Capped, Framed, Options, Reply, ReplyBody, Scope};
 use thrifty::clock::ManualClock;
 use thrifty::receipt::Receipt;
@@ -126,6 +129,7 @@ async fn the_table_of_what_may_be_stored() {
     let rows: Vec<Row> = vec![
         (plain, 200, ending("stop", text), false, Ok(())),
         (plain, 200, ending("tool_calls", &tool("{}")), false, Ok(())),
+        (plain, 200, ending("tool_calls", &tool("{}").replace("\"f\"", "\"g\"")), false, Err("unknown-tool")),
         (plain, 200, ending("tool_calls", &tool("{")), false, Err("broken-tool-call")),
         (no_tools, 200, ending("tool_calls", &tool("{}")), false, Err("tool-call")),
         (no_tools, 200, ending("stop", text), false, Ok(())),
@@ -149,7 +153,10 @@ async fn the_table_of_what_may_be_stored() {
         let answer = body.clone();
         let bench = Bench::new(settings, move |_| Ok(reply(status, answer.clone())));
         let call = || {
-            let mut call = ask("hi");
+            let mut call = Call::post(
+                CHAT,
+                r#"{"model":"gpt-5-mini","messages":[],"tools":[{"type":"function","function":{"name":"f"}}]}"#,
+            );
             if capped {
                 call.parts.extensions.insert(Capped);
             }
@@ -554,6 +561,186 @@ async fn a_purge_of_a_scope_covers_what_is_on_its_way() {
     assert!(handle.get(&ann()).await.is_some(), "what was asked after it is");
     handle.purge_caller(&ann()).await;
     assert!(handle.get(&ann()).await.is_none(), "a call tells whose answers are to go");
+}
+
+#[tokio::test]
+async fn a_purge_of_one_scope_leaves_what_is_on_its_way_for_others_alone() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let opened = gate.clone();
+    let inner = service_fn(move |_: Call| {
+        let gate = opened.clone();
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Ok::<_, BoxError>(reply(200, whole("0")))
+        }
+    });
+    let layer = CacheLayer::in_memory();
+    let (client, handle) = (Client::new(layer.layer(inner)), layer.handle());
+    let of = |name: &str| wish(Options::new().scope(Scope::tenant(name)));
+    let sent = tokio::spawn(client.clone().oneshot(of("bob")));
+    while handle.stats().flights == 0 {
+        tokio::task::yield_now().await;
+    }
+    handle.purge(&Scope::tenant("ann")).await;
+    handle.purge_caller(&of("ann")).await;
+    let joined = tokio::spawn(client.clone().oneshot(of("bob")));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(handle.stats().flights, 1, "the same question is still the same flight");
+    gate.add_permits(1);
+    assert!(sent.await.unwrap().is_ok() && joined.await.unwrap().is_ok());
+    let stats = handle.stats();
+    assert_eq!((stats.stored, stats.joined, stats.purges), (1, 1, 2), "{stats:?}");
+    assert!(handle.get(&of("bob")).await.is_some(), "it is stored");
+}
+
+/// Answers as this model.
+fn by(model: &str, n: usize) -> String {
+    whole(&n.to_string()).replace("gpt-5-mini", model)
+}
+
+#[tokio::test]
+async fn when_a_name_stands_for_another_model_what_the_former_one_gave_is_not_served() {
+    const MODELS: [&str; 8] = [
+        "gpt-5-mini-2025-08-07",
+        "gpt-5-mini-2025-08-07",
+        "gpt-5-mini-2025-08-07",
+        "gpt-5-mini-2026-02-01",
+        "gpt-5-mini-2026-02-01",
+        "gpt-5-mini-2025-08-07",
+        "gpt-5-mini-2026-02-01",
+        "gpt-5-mini-2026-02-01",
+    ];
+    for with_shortcut in [false, true] {
+        let mut bench = Bench::new(|builder| builder, |n| Ok(reply(200, by(MODELS[n], n))));
+        if with_shortcut {
+            let layer = CacheLayer::builder()
+                .clock(bench.clock.clone())
+                .replay_identity(ReplayIdentity::Original)
+                .build()
+                .unwrap();
+            let calls = bench.calls.clone();
+            let inner = service_fn(move |_: Call| {
+                let n = calls.fetch_add(1, Ordering::SeqCst);
+                async move { Ok::<_, BoxError>(reply(200, by(MODELS[n], n))) }
+            });
+            bench.handle = layer.handle();
+            bench.client = Client::new(RecallLayer::new(&layer, [0; 32]).layer(layer.layer(inner)));
+        }
+        let bob = || wish(Options::new().scope(Scope::tenant("bob")));
+        for (call, want) in [
+            (ask("one"), 0),
+            (ask("two"), 1),
+            (bob(), 2),
+            (ask("one"), 0),
+            (ask("three"), 3), // the news
+            (ask("three"), 3),
+            (ask("one"), 4), // fetched anew
+            (ask("one"), 4),
+            (bob(), 2), // another scope has seen nothing of it
+        ] {
+            bench.wait(secs(1));
+            assert_eq!(bench.body(call).await, by(MODELS[want], want), "{want}, shortcut: {with_shortcut}");
+        }
+        assert!(bench.handle.get(&ask("two")).await.is_none());
+        assert_eq!(bench.handle.stats().misses_by.get("model-moved"), Some(&1));
+        // It goes back: a router, or a change under way. None of its answers is wrong.
+        bench.wait(secs(1));
+        assert_eq!(bench.body(ask("four")).await, by(MODELS[5], 5));
+        assert_eq!(bench.body(ask("two")).await, by(MODELS[1], 1));
+        assert_eq!(bench.body(ask("one")).await, by(MODELS[4], 4));
+        assert_eq!(bench.calls(), 6);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_a_name_that_may_move_lives_for_a_day_at_most() {
+    let day = 24 * 3_600;
+    for (answered, ttl) in [("gpt-5-mini-2025-08-07", day), ("gpt-5-mini", 7 * day)] {
+        let bench =
+            Bench::new(|builder| builder.ttl(secs(7 * day)), move |n| Ok(reply(200, by(answered, n))));
+        bench.body(ask("hi")).await;
+        for (wait, calls) in [(ttl - 1, 1), (1, 2)] {
+            bench.wait(secs(wait));
+            bench.body(ask("hi")).await;
+            assert_eq!(bench.calls(), calls, "{answered} after {wait} s more");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_head_of_an_answer_says_why_it_is_not_stored_where_that_is_known() {
+    let cut = ending("length", r#"{"role":"assistant","content":"a"}"#);
+    let streamed = |status: u16| {
+        let frame = Ok::<_, BoxError>(http_body::Frame::data(Bytes::from_static(b"data: {}\n\n")));
+        let frames = futures_util::stream::iter([frame]).chain(futures_util::stream::pending());
+        let mut reply = Reply::new(ReplyBody::stream(http_body_util::StreamBody::new(frames)));
+        *reply.status_mut() = StatusCode::from_u16(status).unwrap();
+        reply.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
+        reply
+    };
+    type Answer = Box<dyn Fn() -> Reply + Send + Sync>;
+    let answers: [(&str, Answer, &str); 6] = [
+        ("good", Box::new(|| reply(200, whole("a"))), "thrifty; fwd=miss"),
+        ("cut", Box::new(move || reply(200, cut.clone())), "thrifty; fwd=miss; detail=truncated"),
+        ("error", Box::new(|| reply(500, "{}")), "thrifty; fwd=miss; detail=status"),
+        ("bad stream", Box::new(move || streamed(429)), "thrifty; fwd=miss; detail=status"),
+        // Its end is not known when its head leaves.
+        ("cut stream", Box::new(move || streamed(200)), "thrifty; fwd=miss"),
+        ("not json", Box::new(|| reply(200, "<html>")), "thrifty; fwd=miss; detail=failed"),
+    ];
+    for (name, answer, want) in answers {
+        let answer = Arc::new(answer);
+        let bench = Bench::new(|builder| builder, move |_| Ok(answer()));
+        let said = |reply: Reply| reply.headers()["cache-status"].to_str().unwrap().to_owned();
+        assert_eq!(said(bench.send(ask("hi")).await.unwrap()), want, "{name}");
+        let anew = bench.send(wish(Options::new().cache(CacheMode::NoCache))).await.unwrap();
+        assert_eq!(said(anew), want.replace("fwd=miss", "fwd=request"), "{name}");
+        let silent = bench.send(wish(Options::new().scope(Scope::shared("all")))).await.unwrap();
+        assert!(silent.headers().get("cache-status").is_none(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn members_left_out_by_the_operator_do_not_count_and_the_shortcut_knows_it() {
+    let call = |id: &str, text: &str| {
+        Call::post(
+            CHAT,
+            format!(
+                r#"{{"model":"gpt-5-mini","messages":[{{"role":"user","id":"{id}","content":"{text}"}}]}}"#
+            ),
+        )
+    };
+    for (paths, calls) in [(&[][..], 3), (&["/messages/*/id"][..], 2)] {
+        let bench = Bench::counting(|builder| paths.iter().copied().fold(builder, CacheBuilder::leave_out));
+        for (id, text) in [("1", "hi"), ("2", "hi"), ("1", "hi"), ("1", "ho")] {
+            bench.body(call(id, text)).await;
+        }
+        assert_eq!(bench.calls(), calls, "{paths:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_default_time_to_live_is_shortened_a_little_and_a_chosen_one_is_not() {
+    let day = 24 * 3_600;
+    let ttl = async |settings: fn(CacheBuilder) -> CacheBuilder, options: Options| {
+        let clock = ManualClock::at_ms(NOW);
+        let builder = CacheLayer::builder().clock(clock).secret(Secret::from_bytes([7; 32]));
+        let layer = settings(builder).build().unwrap();
+        let call = wish(options);
+        layer.handle().put(&call, reply(200, whole("a"))).await.unwrap();
+        let got = layer.handle().get(&call).await.unwrap();
+        let status = got.headers()["cache-status"].to_str().unwrap().to_owned();
+        status.rsplit('=').next().unwrap().parse::<u64>().unwrap()
+    };
+    let (plain, own) = (Options::new, || Options::new().ttl(secs(1_000)));
+    let short = ttl(|builder| builder, plain()).await;
+    assert!((day * 9 / 10..day).contains(&short), "{short}");
+    assert_eq!(short, ttl(|builder| builder, plain()).await, "it follows from the key");
+    assert_eq!(ttl(|builder| builder.ttl_jitter(0), plain()).await, day);
+    assert_eq!(ttl(|builder| builder.ttl(secs(50_000)), plain()).await, 50_000);
+    let both = ttl(|builder| builder.ttl(secs(50_000)).ttl_jitter(10), plain()).await;
+    assert!((45_000..50_000).contains(&both), "{both}");
+    assert_eq!(ttl(|builder| builder.ttl_jitter(50), own()).await, 1_000, "a call gets what it asked for");
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ fn ask(url: &str, body: &str, options: Options) -> Call {
 
 fn chat(stream: bool) -> Call {
     let body = format!(
-        r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}],"stream":{stream},"stream_options":{{"include_usage":true}}}}"#
+        r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}],"stream":{stream},"stream_options":{{"include_usage":true}},"tools":[{{"type":"function","function":{{"name":"f"}}}}]}}"#
     );
     ask("https://api.openai.com/v1/chat/completions", &body, Options::new())
 }
@@ -186,7 +186,7 @@ async fn a_stream_has_one_id_in_all_its_events_and_ends_its_frames_where_it_did(
     let own = document.as_original(Dialect::OpenAiChat, false).1;
     assert!(own != ID && document.text().contains("Eleven") && document.text().contains("total_tokens"));
     assert_eq!(document.header("thrifty-origin-id"), Some(ID));
-    let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
+    let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,"tools":[{"type":"function","function":{"name":"f"}}]}"#;
     let bare = get(&client, ask("https://api.openai.com/v1/chat/completions", body, Options::new())).await;
     assert!(!bare.text().contains("usage") && !bare.text().contains(ID), "{}", bare.text());
     assert_eq!(calls.load(Ordering::SeqCst), 1, "one stored answer serves them all");
@@ -242,7 +242,7 @@ async fn each_way_past_the_cache_has_its_word() {
     let (inner, _) = upstream(&[CHAT], false);
     let client = builder(&clock).build().unwrap().layer(inner);
     let url = "https://api.openai.com/v1/chat/completions";
-    let plain = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+    let plain = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"f"}}]}"#;
     let kept = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"store":true}"#;
     for (body, mode, want) in [
         (kept, CacheMode::Default, "edge; hit, thrifty; fwd=bypass; detail=store-true"),

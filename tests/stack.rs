@@ -169,3 +169,78 @@ async fn an_answer_of_no_use_is_forgotten_whatever_the_layers_made_of_its_call()
     }
     assert!(!Stack::builder().without_cache().build().unwrap().invalidate(&call).await);
 }
+
+#[tokio::test]
+async fn a_refresh_reserves_budget_and_is_told_to_the_sinks_of_the_stack() {
+    use std::time::Duration;
+    use thrifty::budget::Budget;
+    use thrifty::cache::CacheLayer;
+    use thrifty::clock::ManualClock;
+
+    // One answer costs 0.0028 USD, and its worst case 0.0009.
+    for (limit, refused) in [("1", false), ("0.003", true)] {
+        let clock = ManualClock::at_ms(1_795_000_000_000);
+        let cache = CacheLayer::builder()
+            .clock(clock.clone())
+            .ttl(Duration::from_secs(60))
+            .stale_while_revalidate(Duration::from_secs(600));
+        let budget = Budget::builder().limit(limit.parse().unwrap()).hard().build().unwrap();
+        let told: Arc<Mutex<Vec<Receipt>>> = Arc::default();
+        let sink = told.clone();
+        let stack = Stack::builder()
+            .cache(cache.build().unwrap())
+            .budget(budget.clone())
+            .sink(move |receipt: &Receipt| sink.lock().unwrap().push(receipt.clone()))
+            .build()
+            .unwrap();
+        let (service, models) = over(&stack, |model| by(model, "stop"));
+        let call = || {
+            Call::post(
+                "https://api.openai.com/v1/chat/completions",
+                r#"{"model":"gpt-4.1","messages":[{"role":"user","content":"hi"}],"max_completion_tokens":100}"#,
+            )
+        };
+        service.clone().oneshot(call()).await.unwrap();
+        let paid = budget.state().spent;
+        clock.advance(Duration::from_secs(61));
+        let stale = service.clone().oneshot(call()).await.unwrap();
+        assert!(stale.headers()["cache-status"].to_str().unwrap().contains("hit"), "it is served at once");
+        assert!(stack.cache().unwrap().drain(Duration::from_secs(5)).await);
+        let state = budget.state();
+        assert_eq!(state.refused, u64::from(refused), "limit {limit}");
+        assert_eq!(models.lock().unwrap().len(), if refused { 1 } else { 2 }, "limit {limit}");
+        assert_eq!(state.spent, if refused { paid } else { paid + paid }, "limit {limit}");
+        assert_eq!(state.held, thrifty::price::Usd::ZERO);
+        let told = told.lock().unwrap();
+        let refreshes: Vec<_> = told.iter().filter(|receipt| receipt.notes.contains(&"refresh")).collect();
+        assert_eq!(refreshes.len(), 1, "limit {limit}: {told:?}");
+        if !refused {
+            assert_eq!(refreshes[0].billed, Some(paid), "what nobody waited for is in the books too");
+        }
+        assert_eq!(stack.stats().unwrap().refreshes, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_stack_is_purged_flushed_and_counted_without_its_cache_at_hand() {
+    use thrifty::call::{Options, Scope};
+
+    let stack = Stack::builder().build().unwrap();
+    let (service, models) = over(&stack, |model| by(model, "stop"));
+    let of = |name: &str| asks("gpt-4.1").with(Options::new().scope(Scope::tenant(name)));
+    let calls = async |name: &str| {
+        let before = models.lock().unwrap().len();
+        service.clone().oneshot(of(name)).await.unwrap();
+        models.lock().unwrap().len() - before
+    };
+    assert_eq!((calls("ann").await, calls("bob").await, calls("ann").await), (1, 1, 0));
+    assert!(stack.purge(&Scope::tenant("ann")).await);
+    assert_eq!((calls("ann").await, calls("bob").await), (1, 0), "one scope's answers are gone");
+    assert!(stack.purge_all().await);
+    assert_eq!((calls("ann").await, calls("bob").await), (1, 1));
+    stack.flush().await;
+    let stats = stack.stats().unwrap();
+    assert_eq!((stats.stored, stats.purges, stats.memory_hits), (5, 2, 2));
+    let bare = Stack::builder().without_cache().build().unwrap();
+    assert!(!bare.purge_all().await && !bare.purge(&Scope::tenant("ann")).await && bare.stats().is_none());
+}

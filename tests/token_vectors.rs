@@ -43,14 +43,14 @@ const FILES: &[(&str, &[Floor])] = &[
             floor("pictures, gpt-4o-mini", 2, 2),
         ],
     ),
-    ("hmarr_openai_chat_tokens.json", &[floor("functions of 2023", 13, 18)]),
+    ("hmarr_openai_chat_tokens.json", &[floor("functions of 2023", 18, 18)]),
     ("tiktoken_rs_tests.json", &[floor("conversations", 3, 3)]),
     (
         "litellm_token_counter.json",
         &[floor("tools", 11, 11), floor("messages", 8, 8), floor("conversations (behaviour)", 1, 1)],
     ),
     // Another library's formula, of which nobody says that it was billed.
-    ("gpt_tokenizer_function_calling_o200k.json", &[floor("functions (behaviour)", 15, 18)]),
+    ("gpt_tokenizer_function_calling_o200k.json", &[floor("functions (behaviour)", 18, 18)]),
     (
         "image_tokens_measured.json",
         &[

@@ -423,6 +423,27 @@ fn embeddings_inputs_count_exactly() {
     }
 }
 
+#[test]
+#[ignore = "a hundred megabytes, for a release build"]
+fn a_message_of_a_hundred_megabytes_counts() {
+    let line = "The ferry left at noon, and 214 people \u{4e16}\u{754c} watched it. ";
+    let text = line.repeat(100_000_000 / line.len());
+    let call = Call::post(
+        "https://api.openai.com/v1/chat/completions",
+        json!({"model": "gpt-4o", "messages": [{"role": "user", "content": text}]}).to_string(),
+    );
+    let counter = Counter::default();
+    let mut took = Vec::new();
+    for _ in 0..2 {
+        let start = std::time::Instant::now();
+        let found = counter.count(&call);
+        took.push(start.elapsed());
+        assert!(found.likely > text.len() as u64 / 8 && found.likely <= found.at_most, "{found:?}");
+        assert!(!counter.fits(&call, 1_000_000));
+    }
+    println!("{} bytes: {took:?}, {:?}", text.len(), counter.count(&call).accuracy);
+}
+
 #[cfg(feature = "cli")]
 #[test]
 fn the_command_line_counts_the_texts_of_a_folder() {

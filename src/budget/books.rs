@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Ticket, worst_case};
+use super::Ticket;
+use super::worst::worst_of;
 use crate::call::Call;
 use crate::clock::{Clock, SystemClock};
 use crate::price::{PriceTable, Usd};
+use crate::tokens::{self, Counter};
 use crate::{Error, Kind};
 
 /// How long a limit holds before it starts anew, by the calendar in UTC.
@@ -184,14 +186,27 @@ impl Budget {
         }
     }
 
-    /// Reserves the most that `call` can cost; see [`worst_case`].
+    /// Reserves the most that `call` can cost; see [`worst_case`](super::worst_case).
     ///
     /// # Errors
     /// In hard mode [`Kind::OverLimit`] when that does not fit under the limit beside what is spent and held, and
     /// [`Kind::Unpriced`] when it is not known. Nothing is reserved then.
     pub fn reserve(&self, call: &Call) -> Result<Ticket, Error> {
+        self.reserve_for(call, || tokens::count(call).at_most)
+    }
+
+    /// [`reserve`](Self::reserve), with the prompt counted by `counter`.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    pub fn reserve_with(&self, call: &Call, counter: &Counter) -> Result<Ticket, Error> {
+        self.reserve_for(call, || counter.count(call).at_most)
+    }
+
+    /// Reserves the most that `call` can cost with so many prompt tokens.
+    pub(super) fn reserve_for(&self, call: &Call, input: impl FnOnce() -> u64) -> Result<Ticket, Error> {
         let at_ms = self.0.clock.now_ms();
-        match worst_case(call, &self.0.prices, at_ms) {
+        match worst_of(call, input, &self.0.prices, at_ms) {
             Ok(worst) => self.hold(Some(worst), at_ms),
             Err(_) if !self.0.hard => self.hold(None, at_ms),
             Err(unpriced) => {
@@ -199,6 +214,17 @@ impl Budget {
                 Err(unpriced)
             }
         }
+    }
+
+    /// True if a hard budget has room for `call` with this many prompt tokens, as the books stand now.
+    pub(super) fn has_room(&self, call: &Call, input: u64) -> bool {
+        let at_ms = self.0.clock.now_ms();
+        let worst = worst_of(call, || input, &self.0.prices, at_ms);
+        worst.is_ok_and(|worst| self.page(at_ms, |_, page| page.spent + page.held + worst <= page.limit))
+    }
+
+    pub(super) fn is_hard(&self) -> bool {
+        self.0.hard
     }
 
     /// Reserves this amount, for calls whose worst case is known by other means.

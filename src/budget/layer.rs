@@ -8,6 +8,7 @@ use tower_layer::Layer;
 use super::{Budget, Budgeted};
 use crate::BoxError;
 use crate::guard::guarded;
+use crate::tokens::{BoxCountEndpoint, Counter};
 
 type Unsent = Arc<dyn Fn(&BoxError) -> bool + Send + Sync>;
 
@@ -18,6 +19,8 @@ type Unsent = Arc<dyn Fn(&BoxError) -> bool + Send + Sync>;
 #[derive(Clone)]
 pub struct BudgetLayer {
     budget: Budget,
+    counter: Counter,
+    endpoint: Option<BoxCountEndpoint>,
     unsent: Option<Unsent>,
 }
 
@@ -27,7 +30,22 @@ impl BudgetLayer {
     pub fn new(budget: Budget) -> Self {
         // The first call need not wait for the tables its input is counted with.
         crate::tokens::Encoding::default().warm();
-        Self { budget, unsent: None }
+        Self { budget, counter: Counter::default(), endpoint: None, unsent: None }
+    }
+
+    /// Counts prompts with `counter`, whose memory and calibration other layers may share. Default: one of its own.
+    #[must_use]
+    pub fn with_counter(mut self, counter: Counter) -> Self {
+        self.counter = counter;
+        self
+    }
+
+    /// Asks the provider for its count of a prompt where that decides: where a hard budget has no room for the upper
+    /// bound of an estimate, and would have for the likely figure. Default: never; the bound decides.
+    #[must_use]
+    pub fn with_count_endpoint(mut self, endpoint: BoxCountEndpoint) -> Self {
+        self.endpoint = Some(endpoint);
+        self
     }
 
     /// Errors of the inner service of which this is true mean that nothing was sent, so the reservation is released.
@@ -45,6 +63,14 @@ impl BudgetLayer {
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    pub(super) fn counter(&self) -> &Counter {
+        &self.counter
+    }
+
+    pub(super) fn endpoint(&self) -> Option<&BoxCountEndpoint> {
+        self.endpoint.as_ref()
     }
 
     /// True if the inner service failed before anything was sent.

@@ -56,4 +56,4 @@ pub use self::books::{Budget, BudgetBuilder, State, Window};
 pub use self::layer::BudgetLayer;
 pub use self::service::Budgeted;
 pub use self::ticket::Ticket;
-pub use self::worst::worst_case;
+pub use self::worst::{worst_case, worst_case_with};

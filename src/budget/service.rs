@@ -1,5 +1,6 @@
 //! The service.
 
+use std::cell::OnceCell;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -8,11 +9,12 @@ use tower_service::Service;
 
 use super::tap::{Bill, Tap};
 use super::{BudgetLayer, Ticket};
-use crate::BoxError;
 use crate::call::{Call, Reply, ReplyBody};
 use crate::dialect::{Reading, is_free_of_charge};
 use crate::price::Usd;
-use crate::receipt;
+use crate::receipt::{self, Draft};
+use crate::tokens::{Asked, Both, Count};
+use crate::{BoxError, Error};
 
 /// Holds calls to a budget; made by [`BudgetLayer`].
 ///
@@ -46,14 +48,25 @@ where
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let ticket = match self.layer.budget().reserve(&call) {
-            Ok(ticket) => ticket,
-            Err(refusal) => return Box::pin(std::future::ready(Err(refusal.into()))),
+        let both = OnceCell::new();
+        let counted = || both.get_or_init(|| self.layer.counter().both(&call));
+        let asks = self.asks(&call, counted);
+        let ticket = match asks {
+            true => None,
+            false => match self.layer.budget().reserve_for(&call, || counted().now().at_most) {
+                Ok(ticket) => Some(ticket),
+                Err(refusal) => return Box::pin(std::future::ready(Err(refusal.into()))),
+            },
         };
-        note(&call, &ticket);
+        self.expect(&call, &both);
+        let count = asks.then(|| counted().now().clone());
         let (mut inner, layer) = (self.inner.clone(), self.layer.clone());
         Box::pin(async move {
-            let mut ticket = ticket;
+            let mut ticket = match (ticket, count) {
+                (Some(ticket), _) => ticket,
+                (None, count) => reserve_by_provider(&call, &layer, count.unwrap_or_default()).await?,
+            };
+            note(&call, &ticket);
             let bill = Bill::of(&call);
             // Until the inner service takes the call nothing is sent, and a dropped ticket is released.
             let ready = inner.ready().await.map_err(Into::into)?;
@@ -71,6 +84,41 @@ where
             }
         })
     }
+}
+
+impl<S> Budgeted<S> {
+    /// True if the provider's own count decides whether the call may be sent.
+    fn asks<'a>(&self, call: &Call, counted: impl Fn() -> &'a Both) -> bool {
+        let budget = self.layer.budget();
+        if !budget.is_hard() || !self.layer.endpoint().is_some_and(|endpoint| endpoint.can_ask(call)) {
+            return false;
+        }
+        let count = counted().now();
+        !count.accuracy.is_exact()
+            && !budget.has_room(call, count.at_most)
+            && budget.has_room(call, count.likely.saturating_sub(count.at_most - count.likely))
+    }
+
+    /// Notes what the call is expected to be billed, if someone learns from that and the call was counted here.
+    fn expect(&self, call: &Call, both: &OnceCell<Both>) {
+        if self.layer.counter().calibration().is_none() {
+            return;
+        }
+        if let (Some(draft), Some(both)) = (Draft::of(call), both.get()) {
+            let expected = self.layer.counter().expected(call, &both.raw);
+            draft.note(|receipt| receipt.expected = expected);
+        }
+    }
+}
+
+/// Reserves by the provider's own count.
+async fn reserve_by_provider(call: &Call, layer: &BudgetLayer, count: Count) -> Result<Ticket, Error> {
+    let told = match layer.endpoint() {
+        Some(endpoint) => endpoint.ask(call, count).await,
+        None => Asked::Estimate(count),
+    };
+    receipt::note(call, |receipt| receipt.notes.push(told.note()));
+    layer.budget().reserve_for(call, || told.count().at_most)
 }
 
 fn note(call: &Call, ticket: &Ticket) {

@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::dialect::{Part, Usage};
 use crate::price::{PriceTable, Terms, Usd};
-use crate::tokens;
+use crate::tokens::{self, Counter};
 use crate::{Error, Kind};
 
 /// The most that `call` can cost when it is sent at `at_ms` (milliseconds since 1970-01-01 UTC).
@@ -17,6 +17,29 @@ use crate::{Error, Kind};
 /// [`Kind::Unpriced`] when the call names no model, the table has no price for it, or neither the call nor the table
 /// bounds its output.
 pub fn worst_case(call: &Call, prices: &PriceTable, at_ms: i64) -> Result<Usd, Error> {
+    worst_of(call, || tokens::count(call).at_most, prices, at_ms)
+}
+
+/// [`worst_case`], with the prompt counted by a counter that remembers, knows names, or learns.
+///
+/// # Errors
+/// As [`worst_case`].
+pub fn worst_case_with(
+    call: &Call,
+    counter: &Counter,
+    prices: &PriceTable,
+    at_ms: i64,
+) -> Result<Usd, Error> {
+    worst_of(call, || counter.count(call).at_most, prices, at_ms)
+}
+
+/// The most that `call` can cost with so many prompt tokens, which are counted only if they matter.
+pub(super) fn worst_of(
+    call: &Call,
+    input: impl FnOnce() -> u64,
+    prices: &PriceTable,
+    at_ms: i64,
+) -> Result<Usd, Error> {
     let Some(model) = call.model() else {
         return Err(unpriced("the call names no model, so its price is not known"));
     };
@@ -26,7 +49,7 @@ pub fn worst_case(call: &Call, prices: &PriceTable, at_ms: i64) -> Result<Usd, E
         return Err(Error::new(Kind::Unpriced, problem, "set an output cap, or use a soft budget"));
     };
     let output = cap.saturating_mul(format.choices(call));
-    let input = tokens::count(call).at_most;
+    let input = input();
     let asked =
         ["service_tier", "speed"].into_iter().filter_map(|name| call.doc.str(name)).flat_map(|tier| {
             // OpenAI serves `fast` as `priority`, and `auto` as what the project is set to.

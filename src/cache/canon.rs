@@ -29,6 +29,8 @@ mod differ;
 mod plain;
 mod tape;
 
+use std::cell::Cell;
+
 use self::tape::{Kind, Tape};
 use super::key::Bypass;
 use crate::call::Dialect;
@@ -49,7 +51,7 @@ const MAX_EXPONENT: i64 = 9999;
 /// # Errors
 /// [`Bypass`] when the body has no canonical form.
 pub fn digest(body: &[u8], excluded: &[&str]) -> Result<[u8; 32], Bypass> {
-    let mut sink = Sink::new(blake3::Hasher::new(), body.len());
+    let mut sink = Sink::unkeyed(body.len());
     let (tape, excluded) = (Tape::read(body)?, Paths::new(excluded));
     encode(&tape, &excluded, &mut sink)?;
     Ok(sink.finish())
@@ -88,15 +90,33 @@ mod tag {
 
 /// Gathers small writes and hashes them in large pieces, which is what makes a hash fast.
 pub(super) struct Sink {
-    hasher: blake3::Hasher,
+    key: Option<[u8; 32]>,
+    /// Made when the first piece is full: it is large, and most transcripts are one piece.
+    hasher: Option<Box<blake3::Hasher>>,
     buffer: Vec<u8>,
+    /// The buffer is the thread's, to be given back.
+    lent: bool,
+}
+
+thread_local! {
+    /// The room of the last body of this thread, at most [`Sink::PIECE`] and a little.
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 impl Sink {
     const PIECE: usize = 64 << 10;
 
-    pub(super) fn new(hasher: blake3::Hasher, expected: usize) -> Self {
-        Self { hasher, buffer: Vec::with_capacity((expected + expected / 4 + 512).min(Self::PIECE)) }
+    /// A keyed hash of about `expected` bytes of a body; 0 for a few words.
+    pub(super) fn keyed(key: &[u8; 32], expected: usize) -> Self {
+        Self { key: Some(*key), ..Self::unkeyed(expected) }
+    }
+
+    pub(super) fn unkeyed(expected: usize) -> Self {
+        let lent = expected > 0;
+        let mut buffer = if lent { ROOM.try_with(Cell::take).unwrap_or_default() } else { Vec::new() };
+        buffer.clear();
+        buffer.reserve((expected + expected / 4 + 512).min(Self::PIECE));
+        Self { key: None, hasher: None, buffer, lent }
     }
 
     #[inline]
@@ -110,12 +130,18 @@ impl Sink {
 
     #[cold]
     fn spill(&mut self, bytes: &[u8]) {
-        self.hasher.update(&self.buffer);
+        let hasher = self.hasher.get_or_insert_with(|| {
+            Box::new(match &self.key {
+                Some(key) => blake3::Hasher::new_keyed(key),
+                None => blake3::Hasher::new(),
+            })
+        });
+        hasher.update(&self.buffer);
         self.buffer.clear();
         if bytes.len() < Self::PIECE {
             self.buffer.extend_from_slice(bytes);
         } else {
-            self.hasher.update(bytes);
+            hasher.update(bytes);
         }
     }
 
@@ -145,9 +171,17 @@ impl Sink {
         }
     }
 
-    pub(super) fn finish(mut self) -> [u8; 32] {
-        self.hasher.update(&self.buffer);
-        *self.hasher.finalize().as_bytes()
+    pub(super) fn finish(self) -> [u8; 32] {
+        let hash = match (self.hasher, &self.key) {
+            (Some(mut hasher), _) => hasher.update(&self.buffer).finalize(),
+            (None, Some(key)) => blake3::keyed_hash(key, &self.buffer),
+            (None, None) => blake3::hash(&self.buffer),
+        };
+        if self.lent {
+            // A thread that ends keeps nothing.
+            let _ = ROOM.try_with(|room| room.set(self.buffer));
+        }
+        *hash.as_bytes()
     }
 }
 

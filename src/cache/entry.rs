@@ -54,7 +54,7 @@ pub struct Entry {
 /// The places of ids and times in an entry's body, looked up when first needed. They follow from the body, so two
 /// entries that differ in nothing else are equal.
 #[derive(Clone, Default)]
-pub(super) struct Places(OnceLock<Identity>);
+pub(super) struct Places(OnceLock<Arc<Identity>>);
 
 impl PartialEq for Places {
     fn eq(&self, _: &Self) -> bool {
@@ -89,8 +89,8 @@ impl Entry {
     }
 
     /// Where the body says which one it is.
-    pub(super) fn identity(&self, format: &dyn Format) -> &Identity {
-        self.identity.0.get_or_init(|| format.identity(&self.body, self.frames.is_some()))
+    pub(super) fn identity(&self, format: &dyn Format) -> &Arc<Identity> {
+        self.identity.0.get_or_init(|| Arc::new(format.identity(&self.body, self.frames.is_some())))
     }
 
     /// When it stops being fresh, in milliseconds since 1970-01-01 UTC.

@@ -5,11 +5,13 @@
 //! than the layer gives (`max-age`, `min-fresh`, a time to live of its own) or, within the kept time, for more
 //! (`max-stale`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::entry::Entry;
+use super::key::CacheKey;
 use crate::call::{Freshness, Options};
 
 /// How many seconds of an entry's life are for those only who take a stale answer. Never leaves the process.
@@ -44,11 +46,22 @@ impl Windows {
     }
 }
 
+/// `ttl`, shortened by up to `percent` of it in whole seconds. By how much follows from the key.
+pub(super) fn jittered(ttl: Duration, percent: u8, key: &CacheKey) -> Duration {
+    // Not those that tables go by.
+    let [.., high, low] = *key.as_bytes();
+    let part = u128::from(u16::from_be_bytes([high, low]));
+    let cut = u128::from(ttl.as_secs()) * u128::from(percent) * part / (100 * u128::from(u16::MAX));
+    ttl.saturating_sub(Duration::from_secs(u64::try_from(cut).unwrap_or(0)))
+}
+
 /// What one call asks of an answer's age.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Wish {
     ttl: Option<Duration>,
     fresh: Freshness,
+    /// Of a name that has moved, the model it stands for now.
+    by: Option<Arc<str>>,
 }
 
 /// Whether an entry may be served.
@@ -60,18 +73,34 @@ pub(super) enum Age {
     Stale(u128),
     /// It is younger than that and yet too old for this call.
     TooOld,
+    /// The name that was asked for stands for another model now.
+    Moved,
 }
 
 impl Wish {
     pub(super) fn of(options: Option<&Options>) -> Self {
-        options.map_or_else(Self::default, |options| Self { ttl: options.ttl, fresh: options.fresh })
+        options.map_or_else(Self::default, |options| Self {
+            ttl: options.ttl,
+            fresh: options.fresh,
+            by: None,
+        })
+    }
+
+    /// The same, for answers of this model alone.
+    pub(super) fn by(self, by: Option<Arc<str>>) -> Self {
+        Self { by, ..self }
     }
 
     /// Judges an entry that is still there, in a layer whose longest time to live is `most`.
     pub(super) fn judge(&self, entry: &Entry, most: Duration, now_ms: i64) -> Age {
         let age = u128::try_from(now_ms.saturating_sub(entry.created_ms)).unwrap_or(0);
         let life = lifetime(entry).min(most).as_millis();
-        let Self { ttl, fresh: Freshness { max_age, min_fresh, max_stale, .. } } = self;
+        let Self { ttl, fresh: Freshness { max_age, min_fresh, max_stale, .. }, by } = self;
+        if let (Some(by), Some(model)) = (by, &entry.outcome.model)
+            && **by != **model
+        {
+            return Age::Moved;
+        }
         // A call's own time to live and `max-age` are bounds of age; 0 is a bound too, and no answer is younger.
         if ttl.is_some_and(|ttl| age >= ttl.as_millis())
             || max_age.is_some_and(|most| most.is_zero() || age > most.as_millis())
@@ -122,6 +151,22 @@ mod tests {
     }
 
     #[test]
+    fn the_jitter_shortens_by_its_part_at_most_and_follows_from_the_key() {
+        let day = HOUR * 24;
+        let of = |n: u16, ttl, percent| {
+            let mut bytes = [7; 32];
+            bytes[30..].copy_from_slice(&n.to_be_bytes());
+            jittered(ttl, percent, &CacheKey::from_bytes(bytes))
+        };
+        assert_eq!((of(0, day, 10), of(u16::MAX, day, 10)), (day, day - day / 10));
+        let some: std::collections::BTreeSet<_> =
+            (0..=u16::MAX).step_by(97).map(|n| of(n, day, 10)).collect();
+        assert!(some.len() > 600 && some.iter().all(|ttl| (day - day / 10..=day).contains(ttl)));
+        assert_eq!((of(u16::MAX, day, 0), of(40_000, HOUR, 10)), (day, of(40_000, HOUR, 10)));
+        assert_eq!(of(u16::MAX, Duration::MAX, 50).as_secs(), u64::MAX - u64::MAX / 2, "no overflow");
+    }
+
+    #[test]
     fn the_bounds_of_age_are_seconds_and_zero_is_one_of_them() {
         let secs = |secs| Some(Duration::from_secs(secs));
         let table: [(Freshness, Option<Duration>, [Age; 4]); 7] = [
@@ -147,7 +192,7 @@ mod tests {
         ];
         let windows = Windows { asked: HOUR, ..Windows::default() };
         for (fresh, ttl, want) in table {
-            let wish = Wish { ttl, fresh };
+            let wish = Wish { ttl, fresh, by: None };
             let judged =
                 [0, 30, 59, 100].map(|age| wish.judge(&entry(60, &windows), HOUR, 1_000_000 + age * 1_000));
             assert_eq!(judged, want, "{fresh:?} {ttl:?}");

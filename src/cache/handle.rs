@@ -8,11 +8,11 @@ use http_body_util::BodyExt;
 
 use super::embeddings;
 use super::flight::Recorded;
-use super::freshness::{Age, Wish};
+use super::freshness::Age;
 use super::key::CacheKey;
 use super::layer::Core;
 use super::numbers::CacheStats;
-use super::purge;
+use super::purge::{self, Since};
 use super::render::{render, want};
 use super::service::{Filing, framed};
 use super::status::is_silent;
@@ -65,7 +65,7 @@ impl CacheHandle {
     pub async fn get(&self, call: &Call) -> Option<Reply> {
         let core = &self.core;
         let options = Options::among(&call.parts.extensions);
-        let wish = Wish::of(options);
+        let wish = core.wish(call, options);
         for key in core.varied.all(core.key_of(call, options).ok()?) {
             let found = match core.tiers.get_memory(&key, core.clock.now_ms()) {
                 None => core.tiers.get_disk(&key, core.clock.now_ms()).await,
@@ -97,7 +97,7 @@ impl CacheHandle {
             )
         };
         let key = core.varied.choose(core.key_of(call, options).map_err(no)?);
-        let epoch = core.epoch.now();
+        let since = Since::of(core, call);
         let (parts, body) = reply.into_parts();
         let (body, frames) = gather(body).await?;
         if body.len() > core.limits.max_bytes {
@@ -109,10 +109,10 @@ impl CacheHandle {
         };
         let frames = frames.filter(|_| is_event_stream(&parts.headers));
         let recorded = Recorded { parts: Arc::new(parts), body: Ok(body), frames };
-        let filing = Filing::of(core, call, key, epoch);
+        let filing = Filing::of(core, call, key, since);
         let entry = filing.entry(core, recorded, outcome).map_err(no)?;
-        core.epoch
-            .store(epoch, || core.tiers.put_stamped(key, Arc::new(entry), filing.stamp))
+        since
+            .store(core, || core.tiers.put_stamped(key, Arc::new(entry), since.stamp))
             .ok_or_else(|| no("purged"))?;
         core.negatives.remove(&key);
         core.numbers.stored();
@@ -142,25 +142,22 @@ impl CacheHandle {
 
     /// Forgets all answers of a scope, in every tier, durably so on return: of a tenant under whatever credential, of
     /// a shared scope all of it. [`Scope::credential`] names nobody, so that all goes; for one credential's answers see
-    /// [`purge_caller`](Self::purge_caller). Calls in flight, of other scopes too, go on for their callers but are not
-    /// stored, and nobody joins them.
+    /// [`purge_caller`](Self::purge_caller). Its calls in flight go on for their callers but are not stored, and nobody
+    /// joins them; those of other scopes go on as if nothing had been.
     pub async fn purge(&self, scope: &Scope) {
-        self.core.begin_purge();
         purge::scope(&self.core, scope).await;
     }
 
     /// The same for the scope this call is in: by default, all answers of its credential.
     pub async fn purge_caller(&self, call: &Call) {
-        self.core.begin_purge();
         purge::caller(&self.core, call).await;
     }
 
     /// Forgets everything, durably so on return. Calls in flight go on for their callers but are not stored, and
     /// nobody joins them.
     pub async fn purge_all(&self) {
-        self.core.begin_purge();
         self.core.aliases.clear();
-        self.core.tiers.clear().await;
+        purge::all(&self.core).await;
     }
 
     /// Waits until no upstream call goes on, at most for `timeout`, and until everything stored is safe on disk: for

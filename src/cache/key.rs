@@ -33,10 +33,11 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName};
+use http::header::{ACCEPT, AUTHORIZATION, HOST, HeaderName};
 
 use super::canon::{self, Paths, Sink};
 use super::secret::Secret;
+use crate::Error;
 use crate::call::{Call, Dialect, Scope, is_signature, is_signed};
 use crate::dialect::RawIdentity;
 
@@ -59,7 +60,7 @@ impl CacheKey {
         if place == 0 {
             return self;
         }
-        let mut sink = Sink::new(blake3::Hasher::new_keyed(&self.0), 0);
+        let mut sink = Sink::keyed(&self.0, 0);
         sink.field(field::PLACE, &[place]);
         Self(sink.finish())
     }
@@ -111,8 +112,10 @@ pub struct Keyer {
     logs: [u8; 32],
     entries: [u8; 32],
     aliases: [u8; 32],
+    bodies: [u8; 32],
     also: Arc<[HeaderName]>,
     opaque: Arc<[String]>,
+    left_out: Arc<[String]>,
 }
 
 impl fmt::Debug for Keyer {
@@ -139,17 +142,34 @@ mod field {
     pub(super) const MEDIA_TYPE: u8 = 31;
     pub(super) const RAW_BODY: u8 = 32;
     pub(super) const PLACE: u8 = 33;
+    pub(super) const LEFT_OUT: u8 = 34;
 }
 
 /// Headers that steer an API and are always in the key.
-const STEERING: [HeaderName; 6] = [
-    HeaderName::from_static("anthropic-version"),
-    HeaderName::from_static("anthropic-beta"),
-    HeaderName::from_static("openai-beta"),
-    HeaderName::from_static("openai-organization"),
-    HeaderName::from_static("openai-project"),
-    HeaderName::from_static("x-goog-user-project"),
+const STEERING_NAMES: [&str; 6] = [
+    "anthropic-version",
+    "anthropic-beta",
+    "openai-beta",
+    "openai-organization",
+    "openai-project",
+    "x-goog-user-project",
 ];
+
+/// The same as names of headers.
+const STEERING: [HeaderName; 6] = {
+    let [a, b, c, d, e, f] = STEERING_NAMES;
+    [
+        HeaderName::from_static(a),
+        HeaderName::from_static(b),
+        HeaderName::from_static(c),
+        HeaderName::from_static(d),
+        HeaderName::from_static(e),
+        HeaderName::from_static(f),
+    ]
+};
+
+/// Paths an operator may leave out; each costs a look at every member.
+const MOST_LEFT_OUT: usize = 16;
 
 /// A list whose order and repetition mean nothing.
 const SET: HeaderName = HeaderName::from_static("anthropic-beta");
@@ -203,9 +223,11 @@ impl Keyer {
             tags: blake3::derive_key("thrifty 2026-11 cache scope tag v1", &root),
             logs: blake3::derive_key("thrifty 2026-11 cache log fingerprint v1", &root),
             entries: blake3::derive_key("thrifty 2026-11 cache entry mac v1", &root),
-            aliases: blake3::derive_key("thrifty 2026-11 cache alias v1", &root),
+            aliases: blake3::derive_key("thrifty 2026-11 cache alias v2", &root),
+            bodies: blake3::derive_key("thrifty 2026-11 cache alias body v2", &root),
             also: Arc::default(),
             opaque: Arc::default(),
+            left_out: Arc::default(),
         }
     }
 
@@ -226,6 +248,45 @@ impl Keyer {
         self
     }
 
+    /// Leaves these members of bodies out of keys; see
+    /// [`CacheBuilder::leave_out`](crate::cache::CacheBuilder::leave_out).
+    ///
+    /// # Errors
+    /// [`Kind::BadSetting`](crate::Kind::BadSetting) when a path names no member, or there are more than 16.
+    pub fn with_left_out(mut self, paths: impl IntoIterator<Item = String>) -> Result<Self, Error> {
+        let mut all = self.left_out.to_vec();
+        for path in paths {
+            let names = path.strip_prefix('/').unwrap_or_default();
+            let ends_in_a_name = names.split('/').next_back().is_some_and(|last| last != "*");
+            if names.starts_with('*')
+                || names.contains('~')
+                || names.split('/').any(str::is_empty)
+                || !ends_in_a_name
+            {
+                return Err(Error::bad_setting(
+                    format!("`{path}` names no member of a body"),
+                    "write it as a JSON pointer to a member, `*` for each element of an array: /messages/*/id",
+                ));
+            }
+            all.push(names.to_owned());
+        }
+        all.sort_unstable();
+        all.dedup();
+        if all.len() > MOST_LEFT_OUT {
+            return Err(Error::bad_setting(
+                format!("{} paths are to be left out of the cache key", all.len()),
+                format!("name {MOST_LEFT_OUT} at most; what is left out should be rare"),
+            ));
+        }
+        self.left_out = all.into();
+        Ok(self)
+    }
+
+    /// Another list is another key: an answer found without looking at a member is nothing for who looks at it.
+    fn left_out(&self, sink: &mut Sink) {
+        self.left_out.iter().for_each(|path| sink.field(field::LEFT_OUT, path.as_bytes()));
+    }
+
     /// True if `call` has no known format and its route was named.
     pub(super) fn names_opaque(&self, call: &Call) -> bool {
         call.dialect == Dialect::Opaque
@@ -244,8 +305,7 @@ impl Keyer {
         if is_signed(&call.parts.headers) && scope.parts().1.is_empty() {
             return Err(Bypass("signed-credential"));
         }
-        let mut sink =
-            Sink::new(blake3::Hasher::new_keyed(&self.scope_key(call, scope)), call.doc.bytes().len());
+        let mut sink = Sink::keyed(&self.scope_key(call, scope), call.doc.bytes().len());
         sink.raw(&[SCHEMA, canon::VERSION]);
         head(&mut sink, call, vary);
         if self.names_opaque(call) {
@@ -259,7 +319,14 @@ impl Keyer {
         if body.is_empty() {
             return Err(Bypass("no-body"));
         }
-        let is_plain = canon::encode_request(body, call.dialect, excluded(call.dialect), &mut sink)?;
+        let is_plain = if self.left_out.is_empty() {
+            canon::encode_request(body, call.dialect, excluded(call.dialect), &mut sink)?
+        } else {
+            self.left_out(&mut sink);
+            let mut paths = call.format().excluded().to_vec();
+            paths.extend(self.left_out.iter().map(String::as_str));
+            canon::encode_request(body, call.dialect, &Paths::new(&paths), &mut sink)?
+        };
         if !is_plain && let Some(reason) = call.format().bypass(call) {
             return Err(Bypass(reason));
         }
@@ -267,22 +334,56 @@ impl Keyer {
     }
 
     /// The key of the exact bytes of `call` under `policy`, the hash of all settings that decide what is sent for
-    /// it. The body is not looked into. Equal aliases mean equal calls; the reverse does not hold.
+    /// it. The body is not looked into. Equal aliases mean equal calls; the reverse does not hold: a header that comes
+    /// in another order is enough for another alias.
+    ///
+    /// An alias never leaves memory. So unlike a key's its parts stand as they came, in one hash, credentials too.
     #[must_use]
     pub fn alias(&self, call: &Call, scope: &Scope, vary: &[HeaderName], policy: &[u8; 32]) -> CacheKey {
-        let key = self.scope_hash(&self.aliases, call, scope);
-        let body = call.doc.bytes();
-        let mut sink = Sink::new(blake3::Hasher::new_keyed(&key), body.len());
-        sink.raw(&[SCHEMA, canon::VERSION]);
+        let Call { dialect, parts, doc } = call;
+        let (kind, name, by_credential) = scope.parts();
+        // The body has a hash of its own, since that of aligned bytes is the fastest there is.
+        let body = blake3::keyed_hash(&self.bodies, doc.bytes());
+        let mut sink = Sink::keyed(&self.aliases, 0);
+        sink.raw(&[SCHEMA, canon::VERSION, kind]);
+        sink.field(field::SCOPE, name.as_bytes());
         sink.field(field::POLICY, policy);
-        // As it stands: equal aliases must want the same kind of answer, which some formats say in the path.
-        sink.field(field::PATH, call.parts.uri.path().as_bytes());
-        head(&mut sink, call, vary);
-        if call.dialect == Dialect::Opaque {
-            header(&mut sink, call, &ACCEPT);
-            header(&mut sink, call, &CONTENT_TYPE);
+        self.left_out(&mut sink);
+        sink.field(field::RAW, body.as_bytes());
+        sink.field(field::DIALECT, dialect.name().as_bytes());
+        sink.field(field::METHOD, parts.method.as_str().as_bytes());
+        sink.field(field::ORIGIN, parts.uri.scheme_str().unwrap_or_default().as_bytes());
+        let authority = parts.uri.authority().map_or("", http::uri::Authority::as_str);
+        match authority.rsplit_once('@') {
+            Some((_, host)) if !by_credential => sink.field(field::ORIGIN, host.as_bytes()),
+            _ => sink.field(field::ORIGIN, authority.as_bytes()),
         }
-        sink.field(field::RAW, body);
+        sink.field(field::PATH, parts.uri.path().as_bytes());
+        if by_credential {
+            sink.field(field::QUERY, parts.uri.query().unwrap_or_default().as_bytes());
+        } else {
+            for pair in query(call).filter(|pair| !pair.starts_with("key=")) {
+                sink.field(field::QUERY, pair.as_bytes());
+            }
+        }
+        let skip_signature = by_credential && !name.is_empty() && is_signed(&parts.headers);
+        for (name, value) in &parts.headers {
+            let text = name.as_str();
+            let counts = match text {
+                "accept" | "content-type" => *dialect == Dialect::Opaque,
+                "host" => authority.is_empty(),
+                _ => STEERING_NAMES.contains(&text),
+            };
+            let secret = by_credential
+                && (names_credential(text) || self.also.contains(name))
+                && !(skip_signature
+                    && (*name == SECURITY_TOKEN
+                        || (*name == AUTHORIZATION && is_signature(value.as_bytes()))));
+            if counts || secret || vary.contains(name) {
+                sink.field(field::HEADER, text.as_bytes());
+                sink.field(field::VALUE, value.as_bytes());
+            }
+        }
         CacheKey(sink.finish())
     }
 
@@ -304,7 +405,7 @@ impl Keyer {
         if by_credential && name.is_empty() {
             return None;
         }
-        let mut sink = Sink::new(blake3::Hasher::new_keyed(&self.tags), 0);
+        let mut sink = Sink::keyed(&self.tags, 0);
         sink.raw(&[SCHEMA, kind]);
         sink.field(field::SCOPE, name.as_bytes());
         let mut tag = [0; 16];
@@ -332,7 +433,7 @@ impl Keyer {
 
     fn scope_hash(&self, key: &[u8; 32], call: &Call, scope: &Scope) -> [u8; 32] {
         let (kind, name, by_credential) = scope.parts();
-        let mut sink = Sink::new(blake3::Hasher::new_keyed(key), 0);
+        let mut sink = Sink::keyed(key, 0);
         sink.raw(&[SCHEMA, kind]);
         sink.field(field::SCOPE, name.as_bytes());
         if by_credential {
@@ -350,7 +451,7 @@ impl Keyer {
 
     /// Keyed hash of all credentials of the call, if it has one: headers, the user in the URI, a key in the query.
     fn credential(&self, call: &Call, skip_signature: bool) -> Option<[u8; 32]> {
-        let (mut sink, mut found) = (Sink::new(blake3::Hasher::new_keyed(&self.credentials), 0), false);
+        let (mut sink, mut found) = (Sink::keyed(&self.credentials, 0), false);
         let headers = &call.parts.headers;
         let skip_signature = skip_signature && is_signed(headers);
         let mut names: Vec<&HeaderName> = headers
@@ -395,8 +496,11 @@ fn head(sink: &mut Sink, call: &Call, vary: &[HeaderName]) {
     for pair in query.into_iter().filter(|pair| !pair.starts_with("key=")) {
         sink.field(field::QUERY, pair.as_bytes());
     }
-    for name in &STEERING {
-        header(sink, call, name);
+    // Six looks into the map cost more than one run over its names, which nearly always has none of them.
+    if call.parts.headers.keys().any(|name| STEERING_NAMES.contains(&name.as_str())) {
+        for name in &STEERING {
+            header(sink, call, name);
+        }
     }
     let mut vary: Vec<&HeaderName> = vary.iter().filter(|name| !STEERING.contains(name)).collect();
     vary.sort_unstable_by_key(|name| name.as_str());
@@ -436,7 +540,10 @@ fn origin(sink: &mut Sink, call: &Call) {
     });
     sink.field(field::ORIGIN, scheme.as_bytes());
     match uri.host() {
-        Some(host) => sink.field(field::ORIGIN, host.to_ascii_lowercase().as_bytes()),
+        Some(host) if host.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+            sink.field(field::ORIGIN, host.to_ascii_lowercase().as_bytes());
+        }
+        Some(host) => sink.field(field::ORIGIN, host.as_bytes()),
         None => {
             let host = call.parts.headers.get(HOST).map(|host| host.as_bytes().to_ascii_lowercase());
             sink.field(field::ORIGIN, &host.unwrap_or_default());
@@ -460,8 +567,61 @@ mod tests {
     #[test]
     fn every_format_leaves_out_less_than_the_walk_can_hold() {
         for dialect in Dialect::ALL {
-            assert!(dialect.format().excluded().len() <= Paths::MOST, "{dialect}");
+            assert!(dialect.format().excluded().len() + MOST_LEFT_OUT <= Paths::MOST, "{dialect}");
         }
+    }
+
+    #[test]
+    fn exactly_the_named_members_are_left_out_and_another_list_is_another_key() {
+        let keyer = |paths: &[&str]| {
+            let paths = paths.iter().map(|path| (*path).to_owned());
+            Keyer::new(&Secret::from_bytes([9; 32])).with_left_out(paths).unwrap()
+        };
+        let call = |body: &str| Call::post("https://api.openai.com/v1/chat/completions", body.to_owned());
+        let key = |keyer: &Keyer, body: &str| keyer.key(&call(body), &Scope::credential(), &[]).unwrap();
+        let body = |id: &str, top: &str, inner: &str, name: &str| {
+            format!(
+                r#"{{"model":"m","id":"{top}","messages":[{{"role":"user","id":"{id}","content":[{{"type":"text","text":"hi","id":"{inner}"}}]}}],"tools":[{{"type":"function","function":{{"name":"{name}","parameters":{{"properties":{{"id":{{}}}}}}}}}}]}}"#
+            )
+        };
+        let (plain, ids) = (keyer(&[]), keyer(&["/messages/*/id"]));
+        let base = body("1", "1", "1", "f");
+        assert!(key(&plain, &base) != key(&plain, &body("2", "1", "1", "f")), "all is in the key by default");
+        assert!(key(&ids, &base) == key(&ids, &body("2", "1", "1", "f")));
+        let without = base.replace(r#""role":"user","id":"1""#, r#""role":"user""#);
+        assert!(without != base && key(&ids, &base) == key(&ids, &without), "left out is as not there");
+        for (other, what) in [
+            (body("1", "2", "1", "f"), "one of the same name higher up"),
+            (body("1", "1", "2", "f"), "one of the same name further down"),
+            (body("1", "1", "1", "g"), "another member"),
+            (base.replace(r#"{"id":{}}"#, "{}"), "a property of a schema"),
+            (base.replace("user", "system"), "the member beside it"),
+        ] {
+            assert!(other != base && key(&ids, &base) != key(&ids, &other), "{what} counts");
+        }
+        assert!(key(&plain, &base) != key(&ids, &base), "another list is another key");
+        assert!(
+            key(&keyer(&["/x", "/messages/*/id"]), &base)
+                == key(&keyer(&["/messages/*/id", "/x", "/x"]), &base)
+        );
+        let alias = |keyer: &Keyer| keyer.alias(&call(&base), &Scope::credential(), &[], &[0; 32]);
+        assert!(alias(&plain) != alias(&ids));
+        let twice = base.replace(r#""id":"1","content""#, r#""id":"1","id":"2","content""#);
+        let refused = ids.key(&call(&twice), &Scope::credential(), &[]);
+        assert_eq!(
+            refused.err(),
+            Some(Bypass("duplicate-name")),
+            "what is left out has to be clear all the same"
+        );
+        for wrong in
+            ["", "/", "messages/*/id", "/messages/*", "/*/id", "/messages//id", "/a~1b", "/messages/"]
+        {
+            let error =
+                Keyer::new(&Secret::from_bytes([9; 32])).with_left_out([wrong.to_owned()]).unwrap_err();
+            assert_eq!(error.kind(), crate::Kind::BadSetting, "{wrong}");
+        }
+        let many = (0..17).map(|at| format!("/m{at}"));
+        assert!(Keyer::new(&Secret::from_bytes([9; 32])).with_left_out(many).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The layer, and what its services share.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::HeaderName;
@@ -17,9 +17,11 @@ use super::numbers::{Numbers, Tier};
 use super::policy::{Sampled, StorePolicy};
 use super::recall::Aliases;
 use super::render::FreshIds;
+use super::resolved::{NameId, Resolved};
 use super::service::Cache;
 use super::settings::CacheBuilder;
 use super::store::Tiers;
+use super::store::epochs::Tag;
 use super::switch::Switch;
 use super::varied::Varied;
 use crate::call::{CacheMode, Call, Options, Scope};
@@ -45,12 +47,15 @@ pub(super) struct Core {
     pub(super) scope: Scope,
     pub(super) vary: Vec<HeaderName>,
     pub(super) ttl: Duration,
+    /// By how many percent it is shortened at most.
+    pub(super) jitter: u8,
     pub(super) asks_for_usage: bool,
     /// Where replays get their ids; `None` if they keep those of the original.
     pub(super) fresh_ids: Option<FreshIds>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) prices: Arc<PriceTable>,
     pub(super) epoch: Epoch,
+    pub(super) resolved: Resolved,
     pub(super) numbers: Numbers,
     pub(super) switch: Switch,
     pub(super) windows: Windows,
@@ -59,14 +64,14 @@ pub(super) struct Core {
     pub(super) negatives: Negatives,
     pub(super) varied: Varied,
     /// Told of refreshes that no caller pays for.
-    pub(super) refreshes: Option<Arc<dyn Sink>>,
+    pub(super) refreshes: OnceLock<Arc<dyn Sink>>,
 }
 
 impl CacheLayer {
     /// A cache in memory only, of 64 MiB, scoped by credential.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self::builder().build_memory_only()
+        Self::builder().build().expect("the defaults make sense")
     }
 
     /// Settings, to be changed.
@@ -78,6 +83,11 @@ impl CacheLayer {
     #[must_use]
     pub fn handle(&self) -> CacheHandle {
         CacheHandle::new(self.core.clone())
+    }
+
+    /// Tells this sink of refreshes, unless the builder or an earlier stack named another one.
+    pub(crate) fn tell_refreshes(&self, sink: impl Sink) {
+        let _ = self.core.refreshes.set(Arc::new(sink));
     }
 
     pub(super) fn of(core: Core) -> Self {
@@ -116,12 +126,28 @@ impl Core {
         self.keyer.key(call, self.scope_of(options), &self.vary).map_err(|bypass| bypass.0)
     }
 
+    /// What `call` asks of an answer's age, and of who gave it.
+    pub(super) fn wish(&self, call: &Call, options: Option<&Options>) -> Wish {
+        let wish = Wish::of(options);
+        if self.resolved.moves() == 0 {
+            return wish;
+        }
+        let scope = self.keyer.scope_tag(call, self.scope_of(options));
+        wish.by(self.resolved.present(&NameId::of(call, scope)))
+    }
+
     /// An entry of the memory tier that a call with this wish may have.
     pub(super) fn remembered(&self, key: &CacheKey, wish: &Wish) -> Option<Arc<Entry>> {
+        self.remembered_at(key, wish, self.clock.now_ms())
+    }
+
+    /// The same for whoever knows the time.
+    pub(super) fn remembered_at(&self, key: &CacheKey, wish: &Wish, now_ms: i64) -> Option<Arc<Entry>> {
         if !self.switch.reads() {
             return None;
         }
-        self.tiers.get_memory(key, self.clock.now_ms()).filter(|entry| self.judge(entry, wish) == Age::Good)
+        let entry = self.tiers.get_memory(key, now_ms)?;
+        (wish.judge(&entry, self.ttl, now_ms) == Age::Good).then_some(entry)
     }
 
     /// Whether an entry may be served to a call with this wish.
@@ -129,10 +155,10 @@ impl Core {
         wish.judge(entry, self.ttl, self.clock.now_ms())
     }
 
-    /// From here on nothing that is on its way is stored, and nobody joins it.
-    pub(super) fn begin_purge(&self) {
+    /// From here on nothing of this scope, or of all, that is on its way is stored, and nobody joins it.
+    pub(super) fn begin_purge(&self, scope: Option<Tag>) {
         self.numbers.purged();
-        self.epoch.bump();
+        self.epoch.bump(scope);
         self.negatives.clear();
     }
 

@@ -108,6 +108,7 @@ mod policy;
 mod purge;
 mod recall;
 mod render;
+mod resolved;
 mod secret;
 mod service;
 mod settings;

@@ -7,7 +7,7 @@
 //! | name | labels | counts |
 //! |---|---|---|
 //! | `thrifty_cache_hits_total` | `tier`: memory, disk, stale, negative | calls answered from what is stored |
-//! | `thrifty_cache_misses_total` | `reason`: absent, stale, too-old, asked, form | calls that went to the provider |
+//! | `thrifty_cache_misses_total` | `reason`: absent, stale, too-old, model-moved, asked, form | calls that went to the provider |
 //! | `thrifty_cache_joined_total` | | calls that shared another one's upstream call |
 //! | `thrifty_cache_bypassed_total` | `reason` | calls that passed by |
 //! | `thrifty_cache_stored_total` | | answers stored |
@@ -51,7 +51,8 @@ pub struct CacheStats {
     pub negative_hits: u64,
     /// Calls that went to the provider.
     pub misses: u64,
-    /// The same by reason: `absent`, `stale` (its time is over), `too-old` (for what the call asked), `asked` (the
+    /// The same by reason: `absent`, `stale` (its time is over), `too-old` (for what the call asked), `model-moved` (the
+    /// name stands for another model than the one that gave it), `asked` (the
     /// call wanted a new answer), `form` (the stored one does not tell what this caller's form needs).
     pub misses_by: BTreeMap<&'static str, u64>,
     /// Calls that shared another one's upstream call.
@@ -189,6 +190,10 @@ impl Numbers {
         add(&self.refreshes);
         tracing::debug!(target: TARGET, "refresh");
         tell!("thrifty_cache_refreshes_total");
+    }
+
+    pub(super) fn moved(&self) {
+        tracing::info!(target: TARGET, "a model's name stands for another model now");
     }
 
     pub(super) fn purged(&self) {

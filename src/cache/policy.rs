@@ -30,8 +30,8 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::call::{Call, Dialect};
-use crate::dialect::{Finish, Outcome};
+use crate::call::{Call, Dialect, Doc};
+use crate::dialect::{Finish, Format, Outcome};
 
 /// Headers that describe the answer. All others belong to the exchange that brought it: cookies, request ids, rate
 /// limits, timings, dates.
@@ -63,13 +63,7 @@ pub fn stored_headers(headers: &HeaderMap) -> HeaderMap {
 /// `failed`, `partial` (the body ended before its end marker), `unknown` (no ending that could be read), `empty`,
 /// `broken-tool-call`.
 pub fn storable(status: StatusCode, headers: &HeaderMap, outcome: &Outcome) -> Result<(), &'static str> {
-    if !status.is_success() || status == StatusCode::PARTIAL_CONTENT {
-        return Err("status");
-    }
-    let plain = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
-    if !headers.get_all(CONTENT_ENCODING).iter().all(plain) {
-        return Err("encoded");
-    }
+    head_storable(status, headers)?;
     if outcome.finish != Finish::Whole {
         return Err(outcome.finish.name());
     }
@@ -78,6 +72,18 @@ pub fn storable(status: StatusCode, headers: &HeaderMap, outcome: &Outcome) -> R
     }
     if outcome.empty {
         return Err("empty");
+    }
+    Ok(())
+}
+
+/// The same as far as the head tells.
+pub(super) fn head_storable(status: StatusCode, headers: &HeaderMap) -> Result<(), &'static str> {
+    if !status.is_success() || status == StatusCode::PARTIAL_CONTENT {
+        return Err("status");
+    }
+    let plain = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(CONTENT_ENCODING).iter().all(plain) {
+        return Err("encoded");
     }
     Ok(())
 }
@@ -149,63 +155,43 @@ pub(super) struct StorePolicy {
 pub(super) const LONGEST_REFUSAL: Duration = Duration::from_secs(60);
 
 impl StorePolicy {
-    /// How long a reply may be served again at most, of the time `ttl` its call may have. `capped` says that a layer
-    /// of ours set the cap that may have cut it.
+    /// How long a reply to `doc` may be served again at most, of the time `ttl` its call may have. `capped` says that a
+    /// layer of ours set the cap that may have cut it.
     pub(super) fn judge(
         &self,
+        format: &dyn Format,
+        doc: &Doc,
         parts: &Parts,
-        body: &[u8],
         outcome: &Outcome,
         ttl: Duration,
         capped: bool,
     ) -> Result<Duration, &'static str> {
-        let why = match storable(parts.status, &parts.headers, outcome) {
-            Ok(()) if self.skip_tool_calls && calls_tools(body) => return Err("tool-call"),
-            Ok(()) => return Ok(ttl),
-            Err(why) => why,
-        };
-        // Judged again as if it had ended well: it has to be good in all else.
-        let whole = Outcome { finish: Finish::Whole, ..outcome.clone() };
         let allowed = match (outcome.finish, self.refused) {
             (Finish::Truncated, _) if self.truncated && !capped => ttl,
             (Finish::Refused, Some(most)) => ttl.min(most).min(LONGEST_REFUSAL),
-            _ => return Err(why),
+            _ => {
+                storable(parts.status, &parts.headers, outcome)?;
+                ttl
+            }
         };
-        storable(parts.status, &parts.headers, &whole)?;
+        if outcome.finish != Finish::Whole {
+            // Judged as if it had ended well: it has to be good in all else.
+            let whole = Outcome { finish: Finish::Whole, ..outcome.clone() };
+            storable(parts.status, &parts.headers, &whole)?;
+        }
+        if !outcome.called.is_empty() {
+            if self.skip_tool_calls {
+                return Err("tool-call");
+            }
+            // A client that gets a call of a tool it does not have fails, or asks again: for as long as it is stored.
+            if let Some(offered) = format.offered_tools(doc)
+                && !outcome.called.names().all(|name| offered.iter().any(|tool| tool == name))
+            {
+                return Err("unknown-tool");
+            }
+        }
         Ok(allowed)
     }
-}
-
-/// True if a reply calls a tool, in any of the formats. Within a text these quotes would be escaped.
-fn calls_tools(body: &[u8]) -> bool {
-    const WORDS: [&[u8]; 6] = [
-        b"\"tool_calls\"",
-        b"\"tool_use\"",
-        b"\"function_call\"",
-        b"\"functionCall\"",
-        b"\"custom_tool_call\"",
-        b"\"mcp_call\"",
-    ];
-    let calls = |at: usize, word: &[u8]| {
-        // Some servers name the member and leave it empty.
-        let rest = body[at + word.len()..].trim_ascii_start();
-        match rest.strip_prefix(b":").map(<[u8]>::trim_ascii_start) {
-            Some(value) => {
-                !value.starts_with(b"null")
-                    && !value.strip_prefix(b"[").is_some_and(|list| list.trim_ascii_start().starts_with(b"]"))
-            }
-            None => true,
-        }
-    };
-    let mut at = 0;
-    while let Some(next) = body[at..].iter().position(|byte| *byte == b'"') {
-        at += next;
-        if WORDS.iter().any(|word| body[at..].starts_with(word) && calls(at, word)) {
-            return true;
-        }
-        at += 1;
-    }
-    false
 }
 
 #[cfg(test)]
@@ -361,16 +347,79 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_call_is_seen_and_talk_of_one_is_not() {
-        for (body, calls) in [
-            (r#"{"message":{"tool_calls":[{"id":"1"}]}}"#, true),
-            (r#"{"content":[{"type" : "tool_use"}]}"#, true),
-            (r#"{"parts":[{"functionCall": {"name":"f"}}]}"#, true),
-            (r#"{"message":{"tool_calls": null,"function_call":null}}"#, false),
-            (r#"{"message":{"tool_calls":[ ],"content":"say \"tool_calls\": [1]"}}"#, false),
-            (r#"{"usage":{"server_tool_use":{}}}"#, false),
+    fn a_call_of_a_tool_that_was_not_offered_is_not_stored_and_one_that_may_have_been_is() {
+        const CHAT: &str = "https://api.openai.com/v1/chat/completions";
+        const RESPONSES: &str = "https://api.openai.com/v1/responses";
+        const MESSAGES: &str = "https://api.anthropic.com/v1/messages";
+        const GEMINI: &str =
+            "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent";
+        const OLLAMA: &str = "http://localhost:11434/api/chat";
+        let chat = r#"{"choices":[{"message":{"tool_calls":[{"id":"1","function":{"name":"f","arguments":"{}"}}]},"finish_reason":"tool_calls"}]}"#;
+        let custom = r#"{"choices":[{"message":{"tool_calls":[{"id":"1","custom":{"name":"f","input":"x"}}]},"finish_reason":"tool_calls"}]}"#;
+        let old = r#"{"choices":[{"message":{"function_call":{"name":"f","arguments":"{}"}},"finish_reason":"function_call"}]}"#;
+        let nameless = r#"{"choices":[{"message":{"tool_calls":[{"id":"1","function":{"arguments":"{}"}}]},"finish_reason":"tool_calls"}]}"#;
+        let none = r#"{"choices":[{"message":{"tool_calls":[],"function_call":null,"content":"say \"tool_calls\":[1]"},"finish_reason":"stop"}]}"#;
+        let response = r#"{"status":"completed","output":[{"type":"function_call","name":"f","arguments":"{}"},{"type":"custom_tool_call","name":"g","input":"x"}]}"#;
+        let message = r#"{"content":[{"type":"text","text":"a"},{"type":"tool_use","id":"t","name":"f","input":{}}],"stop_reason":"tool_use"}"#;
+        let gemini = r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{}}}]},"finishReason":"STOP"}]}"#;
+        let ollama = r#"{"message":{"tool_calls":[{"function":{"name":"f","arguments":{}}}]},"done":true,"done_reason":"stop"}"#;
+        const NO: Result<(), &str> = Err("unknown-tool");
+        for (url, members, reply, want) in [
+            (CHAT, r#""tools":[{"type":"function","function":{"name":"f"}}]"#, chat, Ok(())),
+            (CHAT, r#""tools":[{"type":"function","function":{"name":"F"}}]"#, chat, NO),
+            (
+                CHAT,
+                r#""tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"none""#,
+                chat,
+                Ok(()),
+            ),
+            (CHAT, r#""tools":[{"type":"custom","custom":{"name":"f"}}]"#, custom, Ok(())),
+            (CHAT, r#""tools":[{"type":"custom","custom":{"name":"g"}}]"#, custom, NO),
+            (CHAT, r#""functions":[{"name":"f"}]"#, old, Ok(())),
+            (CHAT, r#""functions":[{"name":"g"}]"#, old, NO),
+            (CHAT, r#""tools":null"#, chat, NO),
+            (CHAT, r#""tools":[]"#, none, Ok(())),
+            (CHAT, r#""tools":[{"type":"function","function":{"name":"f"}}]"#, nameless, NO),
+            // What cannot be told is not held against an answer.
+            (CHAT, r#""tools":[{"type":"mcp","server_url":"x"}]"#, chat, Ok(())),
+            (CHAT, r#""tools":{"f":{}}"#, chat, Ok(())),
+            (
+                RESPONSES,
+                r#""tools":[{"type":"function","name":"f"},{"type":"custom","name":"g"}]"#,
+                response,
+                Ok(()),
+            ),
+            (RESPONSES, r#""tools":[{"type":"function","name":"f"}]"#, response, NO),
+            (RESPONSES, r#""tools":[{"type":"namespace","name":"n","tools":[]}]"#, response, Ok(())),
+            (RESPONSES, r#""prompt":{"id":"p","version":"1"}"#, response, Ok(())),
+            (
+                RESPONSES,
+                r#""input":[{"type":"tool_search_output","tools":[{"name":"f"}]}]"#,
+                response,
+                Ok(()),
+            ),
+            (MESSAGES, r#""tools":[{"name":"f","input_schema":{}}]"#, message, Ok(())),
+            (MESSAGES, r#""tools":[{"type":"bash_20250124","name":"bash"}]"#, message, NO),
+            (MESSAGES, r#""tools":[{"type":"mcp_toolset","mcp_server_name":"x"}]"#, message, Ok(())),
+            (MESSAGES, r#""messages":[]"#, message, NO),
+            (GEMINI, r#""tools":[{"functionDeclarations":[{"name":"f"}]}]"#, gemini, Ok(())),
+            (GEMINI, r#""tools":[{"function_declarations":[{"name":"g"}]}]"#, gemini, NO),
+            (GEMINI, r#""cachedContent":"cachedContents/1""#, gemini, Ok(())),
+            (GEMINI, r#""tools":[{"googleSearch":{}}]"#, gemini, Ok(())),
+            (OLLAMA, r#""tools":[{"type":"function","function":{"name":"f"}}]"#, ollama, Ok(())),
+            (OLLAMA, r#""tools":[{"type":"function","function":{"name":"g"}}]"#, ollama, NO),
         ] {
-            assert_eq!(calls_tools(body.as_bytes()), calls, "{body}");
+            let call = Call::post(url, format!("{{{members}}}"));
+            let outcome = call.format().read_reply(reply.as_bytes());
+            assert!(outcome.is_good(), "{reply}");
+            let (parts, ()) = http::Response::new(()).into_parts();
+            let judge = |store: StorePolicy| {
+                store.judge(call.format(), &call.doc, &parts, &outcome, LONGEST_REFUSAL, false).map(drop)
+            };
+            assert_eq!(judge(StorePolicy::default()), want, "{url} {members}");
+            let skip = StorePolicy { skip_tool_calls: true, ..StorePolicy::default() };
+            let skipped = if reply == none { Ok(()) } else { Err("tool-call") };
+            assert_eq!(judge(skip), skipped, "{url} {members}");
         }
     }
 }

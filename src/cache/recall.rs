@@ -16,9 +16,8 @@ use super::freshness::Wish;
 use super::key::CacheKey;
 use super::layer::{CacheLayer, Core};
 use super::numbers::Tier;
-use super::render::{Want, render, want};
+use super::render::{Want, render_at, want};
 use super::service::{CacheFuture, note_hit};
-use super::status::is_silent;
 use crate::BoxError;
 use crate::call::{Call, Options, Reply};
 use crate::receipt::{Draft, Receipt, Served};
@@ -103,10 +102,19 @@ where
         };
         let wish = Wish::of(options);
         let alias = core.keyer.alias(&call, core.scope_of(options), &core.vary, &policy);
-        if let Some(remembered) = core.aliases.get(&alias)
-            && let Some(entry) = core.remembered(&core.varied.choose(remembered.key), &wish)
-            && let Some(rendered) =
-                render(core, call.format(), &entry, remembered.want, is_silent(core, &call))
+        // After a name has moved, whose answers are good is for the cache to say.
+        let moves = core.resolved.moves();
+        if let Some(remembered) = core.aliases.get(&alias).filter(|remembered| remembered.moves == moves)
+            && let now_ms = core.clock.now_ms()
+            && let Some(entry) = core.remembered_at(&core.varied.choose(remembered.key), &wish, now_ms)
+            && let Some(rendered) = render_at(
+                core,
+                call.format(),
+                &entry,
+                remembered.want,
+                core.scope_of(options).is_shared(),
+                now_ms,
+            )
         {
             core.count_hit(Tier::Memory, &entry);
             if let Some(draft) = Draft::of(&call) {
@@ -129,7 +137,7 @@ where
             let reply = sent.await.map_err(Into::into)?;
             if let Some(key) = slot.take() {
                 let facts = draft.map(|draft| draft.note(|receipt| Facts::of(receipt))).unwrap_or_default();
-                core.aliases.insert(alias, Remembered { key, want, facts });
+                core.aliases.insert(alias, Remembered { key, want, facts, moves });
             }
             Ok(reply)
         })
@@ -165,6 +173,8 @@ struct Remembered {
     /// Equal bytes want the same kind of answer.
     want: Want,
     facts: Facts,
+    /// Moves of model names when the key was looked up.
+    moves: u64,
 }
 
 impl Aliases {

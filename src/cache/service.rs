@@ -16,11 +16,14 @@ use http::response::Parts;
 use super::embeddings;
 use super::entry::Entry;
 pub(super) use super::filing::Filing;
+use super::filing::Verdict;
 use super::flight::{Lead, Recorded, Role};
 use super::freshness::{Age, Wish};
 use super::key::CacheKey;
 use super::layer::Core;
 use super::numbers::Tier;
+use super::policy::head_storable;
+use super::purge::Since;
 use super::recall::Slot;
 use super::render::{Want, hide_usage, render, want};
 use super::stale::{Old, refresh};
@@ -120,7 +123,7 @@ where
             slot.set(call.parts.extensions.get::<Detour>().is_none().then_some(key));
         }
         let key = core.varied.choose(key);
-        let (want, wish) = (want(&call), Wish::of(options));
+        let (want, wish) = (want(&call), core.wish(&call, options));
         let mut old = None;
         if mode.reads() {
             let silent = is_silent(core, &call);
@@ -213,14 +216,14 @@ where
         return rescue(&came).map_or(came, Ok);
     }
     let seen = |reply| if hides { hide_usage(format, reply) } else { reply };
-    let epoch = core.epoch.now();
+    let since = Since::of(&core, &call);
     let role = match mode {
         // A call that wants a new answer must not get that of a flight begun before it came.
         CacheMode::NoCache => {
-            let (lead, seat) = core.flights.lead_anew((key, epoch, want));
+            let (lead, seat) = core.flights.lead_anew((key, since.epoch, want));
             Role::Lead(lead, seat)
         }
-        _ => core.flights.join_or_lead((key, epoch, want), &core.limits),
+        _ => core.flights.join_or_lead((key, since.epoch, want), &core.limits),
     };
     let (lead, seat) = match role {
         Role::Full => {
@@ -266,8 +269,7 @@ where
     if hides {
         format.ask_for_usage(&mut call);
     }
-    let how = if mode.reads() { Sent::Miss } else { Sent::Request };
-    fly(core.clone(), lead, inner, call, key, epoch);
+    let verdict = fly(core.clone(), lead, inner, call, key, since);
     let came = seat.reply().await;
     if let Some(reply) = rescue(&came) {
         return Ok(reply);
@@ -275,7 +277,15 @@ where
     if let (Some(draft), Err(_)) = (&caller.draft, &came) {
         draft.note(|receipt| receipt.served = Served::Nowhere);
     }
-    came.map(|reply| sent(seen(reply), how, shared))
+    came.map(|reply| {
+        let refused = verdict.get().copied().or(head_storable(reply.status(), reply.headers()).err());
+        let how = match (refused, mode.reads()) {
+            (Some(why), reads) => Sent::NotStored(!reads, why),
+            (None, true) => Sent::Miss,
+            (None, false) => Sent::Request,
+        };
+        sent(seen(reply), how, shared)
+    })
 }
 
 /// One call outside any flight, neither read nor stored.
@@ -291,14 +301,22 @@ where
 }
 
 /// Runs the upstream call of a flight in a task of its own.
-pub(super) fn fly<S>(core: Arc<Core>, lead: Lead, inner: S, call: Call, key: CacheKey, epoch: u64)
+pub(super) fn fly<S>(
+    core: Arc<Core>,
+    lead: Lead,
+    inner: S,
+    call: Call,
+    key: CacheKey,
+    since: Since,
+) -> Verdict
 where
     S: Service<Call, Response = Reply> + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
     let format = call.format();
-    let filing = Filing::of(&core, &call, key, epoch);
+    let filing = Filing::of(&core, &call, key, since);
+    let verdict = filing.verdict.clone();
     let raw = core.keyer.names_opaque(&call);
     let reader = format.stream_reader_for(&call);
     let (seen, hold) = (Arc::new(Seen::default()), Draft::of(&call).map(Draft::hold));
@@ -320,7 +338,7 @@ where
         let store = |recorded: Recorded, lead: &Lead| {
             let outcome = match (&recorded.body, &recorded.frames) {
                 (Ok(body), _) if raw => read_raw(&framed(&recorded.parts), body),
-                (Ok(body), frames) if frames.is_none() || is_whole(&recorded) => {
+                (Ok(body), frames) if frames.is_none() || !seen.began() => {
                     match Reading::known(&recorded.parts.extensions, body) {
                         Some(outcome) => outcome.clone(),
                         None => read(format, &recorded.parts.headers, body),
@@ -337,6 +355,7 @@ where
         };
         lead.run(sent, limits, watch, store).await;
     });
+    verdict
 }
 
 /// What a flight has seen of its stream.
@@ -351,6 +370,11 @@ impl Seen {
     fn begin(&self, reading: (Reading, bool)) {
         // One flight has one reply.
         let _ = self.reading.set(reading);
+    }
+
+    /// True if its frames were watched as they passed.
+    fn began(&self) -> bool {
+        self.reading.get().is_some()
     }
 
     fn push(&self, frame: &[u8]) {
@@ -405,7 +429,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub(super) fn is_another_model(prices: &PriceTable, asked: &str, answered: &str) -> bool {
     let plain = |name: &str| name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
     let (asked, answered) = (plain(asked), plain(answered));
-    if asked == answered || prices.rates(&asked).is_none() {
+    let asked = asked.strip_suffix("-latest").unwrap_or(&asked);
+    if asked == answered || prices.rates(asked).is_none() {
         return false;
     }
     // What follows a name in its dated spelling: `-2025-08-07`, `-20251001`, `-001`, `@20250101`, `-latest`.
@@ -417,12 +442,7 @@ pub(super) fn is_another_model(prices: &PriceTable, asked: &str, answered: &str)
                 || rest.bytes().all(|b| b.is_ascii_digit() || b == b'-' || b == b'v' || b == b':')
         })
     };
-    !(same(&asked, &answered) || same(&answered, &asked))
-}
-
-/// True if the reply came complete though it is a stream: nobody watched its frames pass.
-fn is_whole(recorded: &Recorded) -> bool {
-    recorded.frames.as_deref().is_some_and(|frames| frames.len() == 1)
+    !(same(asked, &answered) || same(&answered, asked))
 }
 
 /// The head of a reply as the judge of unread bodies wants it: what the edge took off stands in its version.

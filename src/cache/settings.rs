@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::HeaderName;
@@ -16,6 +16,7 @@ use super::numbers::Numbers;
 use super::policy::{Sampled, StorePolicy};
 use super::recall::Aliases;
 use super::render::FreshIds;
+use super::resolved::Resolved;
 use super::secret::Secret;
 use super::store::Tiers;
 use super::store::memory::Memory;
@@ -55,13 +56,18 @@ pub enum ReplayIdentity {
     Original,
 }
 
+/// How long an answer may be served where nothing else is said.
+const DEFAULT_TTL: Duration = Duration::from_secs(24 * 3600);
+
 /// Settings of a [`CacheLayer`].
 #[must_use]
 pub struct CacheBuilder {
     memory_bytes: u64,
     disk: Option<PathBuf>,
     disk_bytes: u64,
-    ttl: Duration,
+    ttl: Option<Duration>,
+    jitter: Option<u8>,
+    left_out: Vec<String>,
     asks_for_usage: bool,
     replay_identity: ReplayIdentity,
     scope: Scope,
@@ -99,7 +105,9 @@ impl Default for CacheBuilder {
             memory_bytes: 64 << 20,
             disk: None,
             disk_bytes: 1 << 30,
-            ttl: Duration::from_secs(24 * 3600),
+            ttl: None,
+            jitter: None,
+            left_out: Vec::new(),
             asks_for_usage: true,
             replay_identity: ReplayIdentity::Fresh,
             scope: Scope::default(),
@@ -155,7 +163,39 @@ impl CacheBuilder {
     /// Default: 24 hours. A model behind a floating name may change within a day, and most repeats come within the
     /// hour, so a longer life adds risk and saves little.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Shortens each answer's time to live by up to this many percent, of which 50 count at most: what was stored at one
+    /// time is then not asked for again at one time. By how much follows from the key, so that all processes agree.
+    ///
+    /// Default: 10 of the default time to live, and 0 of one that you set: that is kept to the second. 0 switches it off.
+    /// It is never longer than asked, and a time to live of a call's own is as the call says. Embeddings are left as
+    /// they are: inputs of one batch that end at one time are asked for in one call.
+    pub fn ttl_jitter(mut self, percent: u8) -> Self {
+        self.jitter = Some(percent.min(50));
+        self
+    }
+
+    /// Leaves a member of request bodies out of the cache key: a JSON pointer with `*` for each element of an array, such
+    /// as `/messages/*/id`. Up to 16 of them.
+    ///
+    /// Default: none beside those that are known not to change an answer. It is for ids that a client makes up anew for
+    /// each call, so that no repeat would ever be found. **The risk is yours**: if a provider or a model does look at the
+    /// member, calls that differ in it share an answer. Exactly this path is meant, in all formats; a member of the same
+    /// name elsewhere counts. Another list of paths is another key, so a changed one begins with an empty cache.
+    ///
+    /// # Example
+    /// ```
+    /// use thrifty::cache::CacheLayer;
+    ///
+    /// let layer = CacheLayer::builder().leave_out("/messages/*/id").build()?;
+    /// assert!(CacheLayer::builder().leave_out("messages").build().is_err());
+    /// # Ok::<(), thrifty::Error>(())
+    /// ```
+    pub fn leave_out(mut self, path: impl Into<String>) -> Self {
+        self.left_out.push(path.into());
         self
     }
 
@@ -330,7 +370,7 @@ impl CacheBuilder {
 
     /// Stores no answer that calls a tool.
     ///
-    /// Default: they are stored if all arguments are JSON. Give this if your tools act on a world that moves on, so
+    /// Default: they are stored if all arguments are JSON and the call offered each tool. Give this if your tools act on a world that moves on, so
     /// that the same question should lead to another call tomorrow. Cost: the turns of an agent are paid each time.
     pub fn skip_tool_calls(mut self) -> Self {
         self.store.skip_tool_calls = true;
@@ -369,7 +409,8 @@ impl CacheBuilder {
     /// Sets who is told of what refreshes cost. They belong to no caller's receipt: that was closed with the stale
     /// answer. Each comes as a receipt of its own, with the note `refresh`.
     ///
-    /// Default: nobody, so give the sink of your meter if you use [`stale_while_revalidate`](Self::stale_while_revalidate).
+    /// Default: the sinks of the [`Stack`](crate::stack::Stack) that the cache is put into. Without a stack nobody, so give
+    /// the sink of your meter if you use [`stale_while_revalidate`](Self::stale_while_revalidate).
     pub fn refresh_receipts(mut self, sink: impl Sink) -> Self {
         self.refreshes = Some(Arc::new(sink));
         self
@@ -419,12 +460,14 @@ impl CacheBuilder {
                 "give a positive bound, or leave the cache layer out",
             ));
         }
-        if self.ttl.is_zero() {
+        if self.ttl.is_some_and(|ttl| ttl.is_zero()) {
             return Err(Error::bad_setting(
                 "a time to live of 0 seconds serves nothing again",
                 "give at least a second, or leave the cache layer out",
             ));
         }
+        // Told before anything is opened.
+        Keyer::new(&Secret::from_bytes([0; 32])).with_left_out(self.left_out.clone())?;
         #[cfg(feature = "disk")]
         if self.secret.is_none()
             && let Some(path) = &self.disk
@@ -433,19 +476,15 @@ impl CacheBuilder {
             if super::store::disk::is_unclaimed(path) {
                 tracing::warn!(path = %path.display(), "the cache file has no secret beside it and is left alone; \
                     answers are kept in memory only; give another path, or bring its secret back");
-                return Ok(self.build_memory_only());
+                self.disk = None;
+                return self.build_checked();
             }
             self.secret = Some(Secret::beside(path)?);
         }
-        Ok(self.build_checked())
-    }
-
-    pub(super) fn build_memory_only(mut self) -> CacheLayer {
-        self.disk = None;
         self.build_checked()
     }
 
-    fn build_checked(self) -> CacheLayer {
+    fn build_checked(self) -> Result<CacheLayer, Error> {
         if self.scope.is_shared() {
             tracing::warn!(
                 "cached answers are shared between credentials, as the scope of the cache layer says"
@@ -453,21 +492,23 @@ impl CacheBuilder {
         }
         let keyer = Keyer::new(&self.secret.unwrap_or_else(Secret::random))
             .with_credential_headers(self.credentials)
-            .with_opaque_routes(self.opaque);
+            .with_opaque_routes(self.opaque)
+            .with_left_out(self.left_out)?;
         let tiers = Tiers::new(Memory::new(self.memory_bytes));
         #[cfg(feature = "disk")]
         let tiers = tiers.with_disk(self.disk.map(|path| {
             let options = super::DiskOptions { max_bytes: self.disk_bytes, ..super::DiskOptions::default() };
             super::Disk::open(&path, options, keyer.mac_key(), self.clock.clone())
         }));
-        CacheLayer::of(Core {
+        Ok(CacheLayer::of(Core {
             tiers,
             flights: Flights::new(self.flight_bytes),
             limits: self.limits,
             aliases: Aliases::new(),
             scope: self.scope,
             vary: self.vary,
-            ttl: self.ttl,
+            ttl: self.ttl.unwrap_or(DEFAULT_TTL),
+            jitter: self.jitter.unwrap_or(if self.ttl.is_some() { 0 } else { 10 }),
             asks_for_usage: self.asks_for_usage,
             fresh_ids: match self.replay_identity {
                 ReplayIdentity::Fresh => Some(FreshIds::new()),
@@ -476,6 +517,7 @@ impl CacheBuilder {
             clock: self.clock,
             prices: self.prices.unwrap_or_else(PriceTable::builtin),
             epoch: Epoch::new(),
+            resolved: Resolved::new(),
             numbers: Numbers::default(),
             switch: Switch::new(self.mode),
             windows: self.windows,
@@ -483,8 +525,8 @@ impl CacheBuilder {
             sampled: self.sampled,
             negatives: Negatives::new(self.negative),
             varied: Varied::new(self.answers, &keyer.mac_key()),
-            refreshes: self.refreshes,
+            refreshes: self.refreshes.map_or_else(OnceLock::new, OnceLock::from),
             keyer,
-        })
+        }))
     }
 }

@@ -11,6 +11,7 @@ use super::freshness::{Age, Wish};
 use super::key::CacheKey;
 use super::layer::Core;
 use super::numbers::Tier;
+use super::purge::Since;
 use super::render::{Want, render};
 use super::service::{Caller, fly};
 use crate::call::{Call, Options, Reply};
@@ -33,6 +34,7 @@ impl Old {
             Age::Good => "form",
             Age::Stale(_) => "stale",
             Age::TooOld => "too-old",
+            Age::Moved => "model-moved",
         }
     }
 
@@ -55,7 +57,7 @@ impl Old {
         let window = wish.stale_if_error(&core.windows).as_millis();
         let by = match self.age {
             Age::Stale(by) => by,
-            Age::TooOld => 0,
+            Age::TooOld | Age::Moved => 0,
             Age::Good => return None,
         };
         if by >= window || !is_down(came) {
@@ -92,8 +94,10 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
-    let epoch = core.epoch.now();
-    let Role::Lead(lead, seat) = core.flights.join_or_lead((key, epoch, want), &core.limits) else { return };
+    let since = Since::of(core, &call);
+    let Role::Lead(lead, seat) = core.flights.join_or_lead((key, since.epoch, want), &core.limits) else {
+        return;
+    };
     // Another refresh may have ended between the look and the lead.
     if let Some(entry) = core.remembered(&key, &Wish::default())
         && let Some(rendered) = render(core, call.format(), &entry, want, true)
@@ -103,7 +107,7 @@ where
     core.numbers.refreshed();
     // The caller's receipt is closed with what it got.
     call.parts.extensions.remove::<Draft>();
-    let draft = core.refreshes.as_ref().map(|_| {
+    let draft = core.refreshes.get().map(|_| {
         let draft = Draft::begin(Receipt {
             dialect: call.dialect,
             tag: Options::among(&call.parts.extensions).and_then(|options| options.tag.clone()),
@@ -121,7 +125,7 @@ where
         let format = call.format();
         format.ask_for_usage(&mut call);
     }
-    fly(core.clone(), lead, inner, call, key, epoch);
+    fly(core.clone(), lead, inner, call, key, since);
     if let Some(draft) = draft {
         tell(core.clone(), &draft);
     }
@@ -138,7 +142,7 @@ where
 fn tell(core: Arc<Core>, draft: &Draft) {
     let written = draft.clone();
     draft.close_when_paid(move |came| {
-        let Some(sink) = &core.refreshes else { return };
+        let Some(sink) = core.refreshes.get() else { return };
         let mut receipt = written.peek();
         let took = core.clock.now_ms().saturating_sub(receipt.started_ms);
         receipt.took = std::time::Duration::from_millis(u64::try_from(took).unwrap_or(0));

@@ -1,7 +1,7 @@
 //! What a reply's headers say of its way through the cache: `Cache-Status` (RFC 9211) and `Age` (RFC 9111).
 //!
-//! Nothing that is not known when the head leaves is claimed: whether an answer is stored is not. The key is never
-//! told. In a shared scope nothing at all is said, since a hit would tell that somebody else asked the same.
+//! Nothing that is not known when the head leaves is claimed: whether a stream is stored is not. Why an answer is not
+//! stored is told where it came whole, or its head forbids it. The key is never told. In a shared scope nothing at all is said, since a hit would tell that somebody else asked the same.
 
 use http::HeaderMap;
 use http::header::{AGE, HeaderName, HeaderValue};
@@ -28,6 +28,8 @@ pub(super) enum Sent {
     Bypass(&'static str),
     /// Nothing was stored, and the call shares with nobody.
     Alone,
+    /// As [`Miss`](Self::Miss) or, if true, [`Request`](Self::Request); and what came is not stored, for this reason.
+    NotStored(bool, &'static str),
 }
 
 impl Sent {
@@ -38,6 +40,14 @@ impl Sent {
             Self::Partial => HeaderValue::from_static("thrifty; fwd=partial"),
             Self::Request => HeaderValue::from_static("thrifty; fwd=request"),
             Self::Alone => HeaderValue::from_static("thrifty; fwd=miss; detail=own-call"),
+            Self::NotStored(asked, why) => {
+                let (fwd, plain) = match asked {
+                    true => ("request", Self::Request),
+                    false => ("miss", Self::Miss),
+                };
+                HeaderValue::try_from(format!("thrifty; fwd={fwd}; detail={why}"))
+                    .unwrap_or_else(|_| plain.value())
+            }
             Self::Bypass(why) => HeaderValue::try_from(format!("thrifty; fwd=bypass; detail={why}"))
                 .unwrap_or(HeaderValue::from_static("thrifty; fwd=bypass")),
         }
@@ -63,22 +73,59 @@ pub(super) fn hit(headers: &mut HeaderMap, entry: &Entry, now_ms: i64) {
     let life = i64::try_from(lifetime(entry).as_millis()).unwrap_or(i64::MAX);
     // Of a stale answer it is negative (RFC 9211, section 2.4).
     let ttl = entry.created_ms.saturating_add(life).saturating_sub(now_ms).div_euclid(1_000);
-    headers.insert(AGE, HeaderValue::from(age));
-    if let Ok(value) = HeaderValue::try_from(format!("thrifty; hit; ttl={ttl}")) {
+    if let Ok(value) = HeaderValue::from_bytes(Text::of("", age).bytes()) {
+        headers.insert(AGE, value);
+    }
+    if let Ok(value) = HeaderValue::from_bytes(Text::of("thrifty; hit; ttl=", ttl).bytes()) {
         append(headers, value);
+    }
+}
+
+/// A few words and a number, put together without the heap: every hit has two of these.
+struct Text {
+    bytes: [u8; 40],
+    from: usize,
+}
+
+impl Text {
+    /// `before` has at most 20 bytes.
+    fn of(before: &str, number: i64) -> Self {
+        let mut text = Self { bytes: [0; 40], from: 40 };
+        let mut rest = number.unsigned_abs();
+        loop {
+            text.put(b'0' + (rest % 10) as u8);
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        if number < 0 {
+            text.put(b'-');
+        }
+        before.bytes().rev().for_each(|byte| text.put(byte));
+        text
+    }
+
+    fn put(&mut self, byte: u8) {
+        self.from -= 1;
+        self.bytes[self.from] = byte;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[self.from..]
     }
 }
 
 /// Our member comes last: the list begins with the cache nearest to the origin.
 fn append(headers: &mut HeaderMap, ours: HeaderValue) {
+    if !headers.contains_key(&CACHE_STATUS) {
+        headers.insert(CACHE_STATUS, ours);
+        return;
+    }
     let mut all = Vec::new();
     for theirs in headers.get_all(&CACHE_STATUS) {
         all.extend_from_slice(theirs.as_bytes());
         all.extend_from_slice(b", ");
-    }
-    if all.is_empty() {
-        headers.insert(CACHE_STATUS, ours);
-        return;
     }
     all.extend_from_slice(ours.as_bytes());
     if let Ok(all) = HeaderValue::from_bytes(&all) {
@@ -108,6 +155,15 @@ mod tests {
             assert_eq!(all, [want]);
         }
         assert!(sent(Reply::default(), Sent::Miss, true).headers().is_empty(), "a shared scope keeps silent");
+    }
+
+    #[test]
+    fn every_number_has_room() {
+        for (number, want) in
+            [(0, "thrifty; hit; ttl=0"), (i64::MIN, "thrifty; hit; ttl=-9223372036854775808")]
+        {
+            assert_eq!(Text::of("thrifty; hit; ttl=", number).bytes(), want.as_bytes());
+        }
     }
 
     #[test]

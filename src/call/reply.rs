@@ -29,6 +29,8 @@ pub struct ReplyBody(Inner);
 
 enum Inner {
     Complete(Option<Bytes>),
+    /// Complete too, in pieces that are not copied into one before somebody asks for that.
+    Pieces(std::vec::IntoIter<Bytes>),
     Stream(SyncWrapper<UnsyncBoxBody<Bytes, BoxError>>),
 }
 
@@ -46,6 +48,11 @@ impl ReplyBody {
         Self(Inner::Complete((!bytes.is_empty()).then_some(bytes)))
     }
 
+    /// All bytes at hand, in pieces that are sent one after the other.
+    pub(crate) fn pieces(pieces: Vec<Bytes>) -> Self {
+        Self(Inner::Pieces(pieces.into_iter()))
+    }
+
     /// Frames as they come.
     pub fn stream<B>(body: B) -> Self
     where
@@ -55,11 +62,12 @@ impl ReplyBody {
         Self(Inner::Stream(SyncWrapper::new(body.map_err(Into::into).boxed_unsync())))
     }
 
-    /// The bytes, if all of them are at hand.
+    /// The bytes, if all of them are at hand. Those of a replay with a fresh id are put together here.
     #[must_use]
     pub fn complete(&self) -> Option<Bytes> {
         match &self.0 {
             Inner::Complete(bytes) => Some(bytes.clone().unwrap_or_default()),
+            Inner::Pieces(pieces) => Some(pieces.as_slice().concat().into()),
             Inner::Stream(_) => None,
         }
     }
@@ -77,6 +85,7 @@ impl ReplyBody {
     pub async fn bytes(self) -> Result<Bytes, BoxError> {
         match self.0 {
             Inner::Complete(bytes) => Ok(bytes.unwrap_or_default()),
+            Inner::Pieces(pieces) => Ok(pieces.as_slice().concat().into()),
             Inner::Stream(body) => Ok(body.into_inner().collect().await?.to_bytes()),
         }
     }
@@ -92,18 +101,26 @@ impl Body for ReplyBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.0 {
             Inner::Complete(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Inner::Pieces(pieces) => Poll::Ready(pieces.next().map(|bytes| Ok(Frame::data(bytes)))),
             Inner::Stream(body) => Pin::new(body.get_mut()).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.0, Inner::Complete(None))
+        match &self.0 {
+            Inner::Complete(bytes) => bytes.is_none(),
+            Inner::Pieces(pieces) => pieces.as_slice().is_empty(),
+            Inner::Stream(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Inner::Complete(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Inner::Pieces(pieces) => {
+                SizeHint::with_exact(pieces.as_slice().iter().map(|bytes| bytes.len() as u64).sum())
             }
             Inner::Stream(_) => SizeHint::default(),
         }
@@ -150,6 +167,20 @@ impl From<http_body_util::Full<Bytes>> for ReplyBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn pieces_are_one_body() {
+        let pieces = || ReplyBody::pieces(vec!["an".into(), "swer".into()]);
+        assert_eq!((pieces().complete().as_deref(), pieces().is_stream()), (Some(&b"answer"[..]), false));
+        assert_eq!(pieces().bytes().await.unwrap(), "answer");
+        let mut body = pieces();
+        for (left, piece) in [(6, "an"), (4, "swer")] {
+            assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(left), false));
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), piece);
+        }
+        assert!(body.is_end_stream() && body.frame().await.is_none());
+        assert_eq!(body.complete().unwrap(), "", "what was taken is gone, as from any body");
+    }
 
     #[test]
     fn reply_body_crosses_every_client_boundary() {

@@ -146,6 +146,10 @@ impl Format for AnthropicMessages {
         request::bypass(call)
     }
 
+    fn offered_tools<'a>(&self, doc: &'a Doc) -> Option<Vec<Cow<'a, str>>> {
+        request::offered_tools(doc)
+    }
+
     fn read_reply(&self, body: &[u8]) -> Outcome {
         reply::read(body)
     }

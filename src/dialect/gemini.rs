@@ -34,6 +34,7 @@ use http::{StatusCode, Uri};
 use self::reply::{GeminiFacts, read_usage};
 use super::identity::find;
 use super::openai_chat::elsewhere;
+use super::prompt::offered;
 use super::stream::{ArrayOrEvents, Facts};
 use super::{
     CapField, Finish, Format, Identity, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader,
@@ -198,6 +199,17 @@ impl Format for Gemini {
         }
         let mut parts = prompt.system.iter().chain(prompt.messages.iter().flat_map(|message| &message.parts));
         parts.find_map(elsewhere)
+    }
+
+    /// Cached content may hold tools.
+    fn offered_tools<'a>(&self, doc: &'a Doc) -> Option<Vec<Cow<'a, str>>> {
+        if either(doc, "cachedContent", "cached_content").is_some() {
+            return None;
+        }
+        match doc.some("tools") {
+            None => Some(Vec::new()),
+            Some(_) => offered(doc.elements("tools")?.into_iter().flat_map(tools)),
+        }
     }
 
     fn read_reply(&self, body: &[u8]) -> Outcome {

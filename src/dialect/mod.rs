@@ -66,7 +66,7 @@ use http::{Request, StatusCode};
 
 pub use self::identity::{Identity, Place, Stamp};
 pub use self::opaque::{RawIdentity, read_raw};
-pub use self::outcome::{Finish, Outcome, StreamReader, is_event_stream, is_free_of_charge, read};
+pub use self::outcome::{Called, Finish, Outcome, StreamReader, is_event_stream, is_free_of_charge, read};
 pub use self::prompt::{Image, Message, Part, Prompt, Role, Source, Tool, ToolChoice};
 pub(crate) use self::reading::Reading;
 pub use self::usage::Usage;
@@ -139,6 +139,13 @@ pub trait Format: fmt::Debug + Send + Sync + 'static {
 
     /// Why this call may be neither looked up nor stored nor joined, as a word for logs, if so.
     fn bypass(&self, call: &Call) -> Option<&'static str>;
+
+    /// Names of the tools that this body offers and the client runs; `None` where that cannot be told for certain: what
+    /// the provider runs or keeps may offer more.
+    fn offered_tools<'a>(&self, doc: &'a Doc) -> Option<Vec<std::borrow::Cow<'a, str>>> {
+        let _ = doc;
+        None
+    }
 
     /// What a complete reply body says.
     fn read_reply(&self, body: &[u8]) -> Outcome;

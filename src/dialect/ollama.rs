@@ -21,11 +21,12 @@ use http::request::Parts;
 
 use super::identity::find;
 use super::openai_chat::{function_tool, role};
+use super::prompt::offered;
 use super::stream::{Facts, LineReader};
 use super::usage::{Contradiction, count};
 use super::{
-    CapField, Finish, Format, Identity, Image, Message, Outcome, Part, Prompt, Role, Source, StreamReader,
-    StreamShape, Tool, ToolChoice, Usage, assemble,
+    Called, CapField, Finish, Format, Identity, Image, Message, Outcome, Part, Prompt, Role, Source,
+    StreamReader, StreamShape, Tool, ToolChoice, Usage, assemble,
 };
 use crate::Error;
 use crate::call::json::{self, Object};
@@ -125,6 +126,13 @@ impl Format for Ollama {
         debugs.then_some("debug")
     }
 
+    fn offered_tools<'a>(&self, doc: &'a Doc) -> Option<Vec<Cow<'a, str>>> {
+        match doc.some("tools") {
+            None => Some(Vec::new()),
+            Some(_) => offered(doc.elements("tools")?.into_iter().map(tool)),
+        }
+    }
+
     fn read_reply(&self, body: &[u8]) -> Outcome {
         match std::str::from_utf8(body).ok().and_then(Object::parse) {
             Some(reply) => {
@@ -219,6 +227,7 @@ struct OllamaFacts {
     finish: Option<Finish>,
     has_content: bool,
     broken: bool,
+    called: Called,
     text_bytes: u64,
     failed: bool,
     unread: bool,
@@ -240,7 +249,9 @@ impl OllamaFacts {
             self.has_content = true;
             let function = Object::parse(call).and_then(|call| call.object("function"));
             // Arguments are an object here, a text in OpenAI's format.
-            let arguments = function.and_then(|function| function.some("arguments")).unwrap_or_default();
+            let function = function.unwrap_or_default();
+            self.called.add(&function.str("name").unwrap_or_default());
+            let arguments = function.some("arguments").unwrap_or_default();
             self.text_bytes += arguments.len() as u64;
             self.broken |= !arguments.starts_with('{');
         }
@@ -278,6 +289,7 @@ impl Facts for OllamaFacts {
             finish,
             empty: !self.has_content,
             broken_tool_call: self.broken,
+            called: self.called.clone(),
             text_bytes: self.text_bytes,
         }
     }

@@ -27,6 +27,7 @@ use http::StatusCode;
 use http::request::Parts;
 
 use super::identity::find;
+use super::prompt::offered;
 use super::stream::SseReader;
 use super::{
     CapField, Format, FrameFilter, Identity, Image, Message, Outcome, Part, Prompt, Role, Source, StreamEnd,
@@ -86,15 +87,7 @@ impl Format for OpenAiChat {
 
     fn prompt<'a>(&self, call: &'a Call) -> Prompt<'a> {
         let doc = &call.doc;
-        let mut tools: Vec<Tool<'a>> = Vec::new();
-        for raw in doc.elements("tools").unwrap_or_default() {
-            tools.push(tool(raw));
-        }
-        for raw in doc.elements("functions").unwrap_or_default() {
-            if let Some(function) = Object::parse(raw) {
-                tools.push(function_tool(raw, &function));
-            }
-        }
+        let tools = tools(doc).collect();
         Prompt {
             system: Vec::new(),
             messages: doc.elements("messages").unwrap_or_default().into_iter().map(message).collect(),
@@ -211,6 +204,11 @@ impl Format for OpenAiChat {
             }
         }
         None
+    }
+
+    fn offered_tools<'a>(&self, doc: &'a Doc) -> Option<Vec<Cow<'a, str>>> {
+        let is_list = |name| doc.some(name).is_none() || doc.elements(name).is_some();
+        offered(tools(doc)).filter(|_| is_list("tools") && is_list("functions"))
     }
 
     fn read_reply(&self, body: &[u8]) -> Outcome {
@@ -467,6 +465,13 @@ pub(super) fn content_part(raw: &str) -> Part<'_> {
         })
     };
     read().unwrap_or(Part::Unknown(raw))
+}
+
+/// All tools, those under the old name too.
+fn tools(doc: &Doc) -> impl Iterator<Item = Tool<'_>> {
+    let functions = doc.elements("functions").unwrap_or_default().into_iter();
+    let functions = functions.filter_map(|raw| Some(function_tool(raw, &Object::parse(raw)?)));
+    doc.elements("tools").unwrap_or_default().into_iter().map(tool).chain(functions)
 }
 
 fn tool(raw: &str) -> Tool<'_> {

@@ -23,6 +23,8 @@ pub struct Outcome {
     pub empty: bool,
     /// True if it holds a tool call whose arguments are not JSON.
     pub broken_tool_call: bool,
+    /// The tools it calls that the client is to run. Not kept with a stored answer.
+    pub called: Called,
     /// Bytes of generated text and tool arguments, for an estimate when usage never came.
     pub text_bytes: u64,
 }
@@ -32,6 +34,41 @@ impl Outcome {
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.finish == Finish::Whole && !self.empty && !self.broken_tool_call
+    }
+}
+
+/// Names of tools that a reply calls, each once, in the order of their first calls. A call without a name has the
+/// name `""`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Called(Vec<Box<str>>);
+
+impl Called {
+    /// More names than this are not kept; no API takes as many tools.
+    const MOST: usize = 1024;
+
+    /// The names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(AsRef::as_ref)
+    }
+
+    /// True if no tool is called.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// One more call, of the tool with this name.
+    pub(super) fn add(&mut self, name: &str) {
+        if self.0.len() < Self::MOST && !self.names().any(|known| known == name) {
+            self.0.push(name.into());
+        }
+    }
+}
+
+impl fmt::Debug for Called {
+    /// Their number only: a name that nobody offered is part of an answer.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Called({})", self.0.len())
     }
 }
 

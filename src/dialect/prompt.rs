@@ -169,6 +169,11 @@ pub struct Tool<'a> {
     pub hosted: bool,
 }
 
+/// The names of `tools`; `None` if one has none or is run by the provider.
+pub(super) fn offered<'a>(tools: impl IntoIterator<Item = Tool<'a>>) -> Option<Vec<Cow<'a, str>>> {
+    tools.into_iter().map(|tool| Some(tool.name).filter(|name| !tool.hosted && !name.is_empty())).collect()
+}
+
 /// How the model may use the tools.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ToolChoice<'a> {

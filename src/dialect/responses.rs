@@ -25,6 +25,7 @@ use super::mould::Mould;
 use super::openai_chat::{
     OpenAiChat, content_part, content_parts, elsewhere, function_tool, marked, role, tool_choice,
 };
+use super::prompt::offered;
 use super::stream::{Facts, SseReader, is_json, worse};
 use super::usage::{Contradiction, count};
 use super::{
@@ -179,6 +180,18 @@ impl Format for Responses {
             let screen = screenshot(message.raw);
             message.parts.iter().find_map(elsewhere).or_else(|| elsewhere(&screen?))
         })
+    }
+
+    /// A prompt that is kept at the provider brings tools of its own, and an item may bring more.
+    fn offered_tools<'a>(&self, doc: &'a Doc) -> Option<Vec<Cow<'a, str>>> {
+        let brings = |item: &str| Object::parse(item).is_none_or(|item| item.some("tools").is_some());
+        if doc.some("prompt").is_some() || doc.elements("input").unwrap_or_default().into_iter().any(brings) {
+            return None;
+        }
+        match doc.some("tools") {
+            None => Some(Vec::new()),
+            Some(_) => offered(doc.elements("tools")?.into_iter().map(tool)),
+        }
     }
 
     fn read_reply(&self, body: &[u8]) -> Outcome {
@@ -402,10 +415,12 @@ fn output_item(outcome: &mut Outcome, item: &Object<'_>) {
             outcome.empty = false;
             outcome.text_bytes += len(item, "arguments");
             outcome.broken_tool_call |= !item.str("arguments").is_some_and(|text| is_json(&text));
+            outcome.called.add(&item.str("name").unwrap_or_default());
         }
         Some("custom_tool_call") => {
             outcome.empty = false;
             outcome.text_bytes += len(item, "input");
+            outcome.called.add(&item.str("name").unwrap_or_default());
         }
         Some("reasoning") => {
             outcome.text_bytes += parts("content").map(|part| len(&part, "text")).sum::<u64>();

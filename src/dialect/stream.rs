@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 
 use super::json_array::Elements;
 use super::sse::{Event, Events};
-use super::{Finish, Outcome, StreamReader};
+use super::{Called, Finish, Outcome, StreamReader};
 
 /// What one format makes of the events of a stream.
 pub(super) trait Facts: fmt::Debug + Send + Sync {
@@ -217,6 +217,37 @@ impl Arguments {
     /// True if any that were closed are not good, or any that are open would not be.
     pub(super) fn broken(&self, check: impl Fn(&str) -> bool) -> bool {
         self.broken || self.open.values().any(|text| !check(text))
+    }
+}
+
+/// The names of the tools that are called, which come once for each call, with its first piece.
+#[derive(Clone, Default)]
+pub(super) struct Names(BTreeMap<(u64, u64), Box<str>>);
+
+impl Names {
+    /// A piece of the call at `key`, with its name if it has one.
+    pub(super) fn add(&mut self, key: (u64, u64), name: Option<&str>) {
+        if self.0.len() == Arguments::MAX_CALLS && !self.0.contains_key(&key) {
+            return;
+        }
+        let known = self.0.entry(key).or_default();
+        if let Some(name) = name.filter(|_| known.is_empty()) {
+            *known = name.into();
+        }
+    }
+
+    /// All of them, each once.
+    pub(super) fn called(&self) -> Called {
+        let mut called = Called::default();
+        self.0.values().for_each(|name| called.add(name));
+        called
+    }
+}
+
+impl fmt::Debug for Names {
+    /// Their number only: names are part of an answer.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Names").field(&self.0.len()).finish()
     }
 }
 

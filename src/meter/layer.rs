@@ -9,6 +9,7 @@ use super::service::Meter;
 use crate::clock::{Clock, SystemClock};
 use crate::price::PriceTable;
 use crate::receipt::Sink;
+use crate::tokens::Counter;
 
 /// Opens and settles receipts. See the [module docs](crate::meter).
 #[derive(Clone)]
@@ -22,6 +23,7 @@ pub(super) struct Shared {
     pub(super) prices: Arc<PriceTable>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) asks_for_usage: bool,
+    pub(super) learning: Option<Counter>,
 }
 
 impl MeterLayer {
@@ -39,6 +41,7 @@ impl MeterLayer {
             prices: PriceTable::builtin(),
             clock: Arc::new(SystemClock),
             asks_for_usage: true,
+            learning: None,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -56,6 +59,11 @@ impl MeterLayer {
         self
     }
 
+    /// Who gets its receipts.
+    pub(crate) fn sinks(&self) -> Vec<Arc<dyn Sink>> {
+        self.shared.sinks.clone()
+    }
+
     /// Sets the prices. Default: the built-in table.
     #[must_use]
     pub fn with_prices(mut self, prices: Arc<PriceTable>) -> Self {
@@ -69,6 +77,18 @@ impl MeterLayer {
     #[must_use]
     pub fn without_asking_for_usage(mut self) -> Self {
         Arc::make_mut(&mut self.shared).asks_for_usage = false;
+        self
+    }
+
+    /// Has the [`Calibration`](crate::tokens::Calibration) of `counter` learn from what is billed. Default: nothing is
+    /// learned.
+    ///
+    /// A layer within that counts with the same counter has counted what was sent, trimmed and all. Where there is
+    /// none, the call is counted here as it came, once its answer has ended, and only if the provider answered it and
+    /// told the use: a hit is never counted.
+    #[must_use]
+    pub fn learning(mut self, counter: Counter) -> Self {
+        Arc::make_mut(&mut self.shared).learning = Some(counter);
         self
     }
 

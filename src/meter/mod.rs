@@ -38,6 +38,7 @@
 //! ```
 
 mod layer;
+mod learn;
 mod service;
 mod settle;
 mod tap;

@@ -12,6 +12,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::layer::Shared;
+use super::learn::learn;
 use super::settle::settle;
 use super::tap::Tap;
 use crate::call::{Call, Doc, Options, Reply, ReplyBody};
@@ -121,6 +122,9 @@ impl Open {
             receipt.answered = outcome.model;
             receipt.service_tier = outcome.service_tier;
         }
+        if let Some(counter) = &self.shared.learning {
+            learn(&mut receipt, counter, || self.call());
+        }
         settle(&mut receipt, &self.shared.prices, self.doc.bytes().len() as u64, text_bytes);
         let receipt = self.handle.settle(receipt);
         for sink in &self.shared.sinks {
@@ -138,10 +142,15 @@ impl Open {
         draft.close_when_paid(move |came| self.close(came.or(seen), false));
     }
 
-    fn model(&self) -> Option<String> {
+    /// The call as it came, without headers.
+    fn call(&self) -> Call {
         let (mut parts, ()) = http::Request::new(()).into_parts();
         parts.uri = self.uri.clone();
-        self.format.model(&Call::new(self.format.dialect(), parts, self.doc.clone()))
+        Call::new(self.format.dialect(), parts, self.doc.clone())
+    }
+
+    fn model(&self) -> Option<String> {
+        self.format.model(&self.call())
     }
 
     fn answered(self, mut reply: Reply) -> Reply {
@@ -157,16 +166,19 @@ impl Open {
             matches!(receipt.served, Served::Memory | Served::Disk)
                 || reply.extensions().get::<Stated>().is_some()
         });
-        match reply.body().complete() {
-            Some(body) => {
-                let outcome = (!known).then(|| match Reading::known(reply.extensions(), &body) {
-                    Some(outcome) => outcome.clone(),
-                    None => read(self.format, reply.headers(), &body),
+        match reply.body().is_stream() {
+            false => {
+                let outcome = (!known).then(|| {
+                    let body = reply.body().complete().unwrap_or_default();
+                    match Reading::known(reply.extensions(), &body) {
+                        Some(outcome) => outcome.clone(),
+                        None => read(self.format, reply.headers(), &body),
+                    }
                 });
                 self.close(outcome, true);
                 reply
             }
-            None => {
+            true => {
                 let reading = (!known)
                     .then(|| Reading::of_stream(reply.extensions_mut(), || self.format.stream_reader()));
                 let filter = if self.hides { self.format.hide_usage() } else { None };

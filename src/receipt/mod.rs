@@ -26,6 +26,7 @@ pub use self::lines::JsonLines;
 use crate::call::Dialect;
 use crate::dialect::{Finish, Usage};
 use crate::price::{CostState, Usd};
+use crate::tokens::Expected;
 
 /// What happened to one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,6 +73,9 @@ pub struct Receipt {
     pub tokens_before: Option<u64>,
     /// Likely prompt tokens as it was sent on.
     pub tokens_after: Option<u64>,
+    /// What the prompt that was sent is expected to be billed; `None` unless a
+    /// [`Calibration`](crate::tokens::Calibration) learns from it.
+    pub expected: Option<Expected>,
     /// Messages that trimming dropped.
     pub dropped_messages: u64,
     /// True if trimming changed the front of the prompt, so that the provider's prompt cache starts anew.

@@ -1,15 +1,16 @@
 //! Counting with a memory: a message that was counted once is looked up afterwards.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use moka::sync::Cache;
 
 use super::own::{Meaning, Names};
 use super::request::{self, MessageCount, Profile, RestCount, Terms};
-use super::split::Split;
+use super::split::{Split, last_ends};
 use super::tally::Tally;
-use super::{Accuracy, Calibration, Count, CountParts, Tokenizer};
+use super::{Accuracy, Calibration, Count, CountParts, Expected, Tokenizer};
 use crate::call::{Call, Dialect};
 use crate::dialect::Prompt;
 
@@ -37,6 +38,21 @@ pub struct Counter {
     memo: Cache<Key, Known>,
     names: Arc<Names>,
     calibration: Option<Calibration>,
+}
+
+/// A count by the start factors alone, and the one corrected by what was billed.
+#[derive(Clone, Debug)]
+pub(crate) struct Both {
+    /// What places of cuts rest on, and what is learned from.
+    pub(crate) raw: Count,
+    pub(crate) corrected: Option<Count>,
+}
+
+impl Both {
+    /// What budgets are held to.
+    pub(crate) fn now(&self) -> &Count {
+        self.corrected.as_ref().unwrap_or(&self.raw)
+    }
 }
 
 type Key = (Terms, Element, [u8; 32]);
@@ -123,6 +139,12 @@ impl Counter {
         self
     }
 
+    /// What corrects its counts, if anything does.
+    #[must_use]
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.calibration.as_ref()
+    }
+
     /// Tokens of `call`, by part: the very numbers of [`count`](super::count), unless names, tokenizers or a
     /// calibration were given.
     #[must_use]
@@ -132,6 +154,19 @@ impl Counter {
             Some(calibration) => bounded(calibration.adjust(call, count), call),
             None => count,
         }
+    }
+
+    /// Tokens of `call`, counted once and given both ways.
+    pub(crate) fn both(&self, call: &Call) -> Both {
+        let raw = self.uncalibrated(call);
+        let corrected =
+            self.calibration.as_ref().map(|calibration| bounded(calibration.adjust(call, raw.clone()), call));
+        Both { raw, corrected }
+    }
+
+    /// What `call`, counted as `raw`, is expected to be billed; `None` where nobody learns from that.
+    pub(crate) fn expected(&self, call: &Call, raw: &Count) -> Option<Expected> {
+        self.calibration.as_ref().and_then(|_| Expected::of(call, raw))
     }
 
     /// Tokens of `call` by the start factors alone: figures that do not move as a calibration learns. What is learned
@@ -172,20 +207,16 @@ impl Counter {
     fn assemble(&self, call: &Call, limit: u64) -> Count {
         let (profile, model) = self.profile(call);
         let Some(parts) = Split::of(call) else { return without_memo(call, profile, &model) };
-        let rest = self.rest(profile, call, &parts, &model);
         let terms = profile.terms();
-        let beginnings = Beginnings::of(parts.array, &parts.messages);
-        let known = beginnings.0.iter().rev().find_map(|(n, hash)| {
-            match self.memo.get(&(terms, Element::Beginning, *hash)) {
-                Some(Known::Beginning(sum)) => Some((*n, sum)),
-                _ => None,
-            }
-        });
-        let (done, mut sum) = match known {
-            Some((n, sum)) => (n, Sum::clone(&sum)),
-            None => (0, Sum::default()),
+        let mut beginnings = Beginnings::of(parts.array);
+        let (read, mut sum) = self.remembered(terms, &mut beginnings);
+        let done = sum.messages.len();
+        // Only what came after is taken apart.
+        let grown = (read > 0).then(|| after(parts.array, read));
+        let Some(later) = crate::call::json::elements(grown.as_deref().unwrap_or(parts.array)) else {
+            return without_memo(call, profile, &model);
         };
-        let later = &parts.messages[done..];
+        let rest = self.rest(profile, call, &parts, &model);
 
         let key = |(i, raw): (usize, &&str)| {
             let element = if done + i == 0 { Element::FirstMessage } else { Element::LaterMessage };
@@ -194,7 +225,7 @@ impl Counter {
         let keys: Vec<Key> = later.iter().enumerate().map(key).collect();
         let known: Vec<_> = keys.iter().map(|key| self.memo.get(key)).collect();
         // Only what is not remembered is read.
-        let fresh: Vec<&str> = std::iter::zip(later, &known)
+        let fresh: Vec<&str> = std::iter::zip(&later, &known)
             .filter(|(_, known)| !matches!(known, Some(Known::Message(_))))
             .map(|(raw, _)| *raw)
             .collect();
@@ -203,7 +234,8 @@ impl Counter {
         if prompt.messages.len() != fresh.len() {
             return without_memo(call, profile, &model);
         }
-        let around = profile.framing(parts.messages.len()).at_most
+        let whole = done + later.len();
+        let around = profile.framing(whole).at_most
             + rest.system.at_most
             + rest.tools.at_most
             + rest.response_format.at_most;
@@ -224,13 +256,30 @@ impl Counter {
                 break;
             }
         }
-        if let Some((n, hash)) = beginnings.0.last()
-            && sum.messages.len() == *n
-            && *n > done
+        if let Some(hash) = beginnings.whole
+            && sum.messages.len() == whole
+            && whole > done
+            && whole >= Beginnings::SHORTEST
         {
-            self.memo.insert((terms, Element::Beginning, *hash), Known::Beginning(Arc::new(sum.clone())));
+            self.memo.insert((terms, Element::Beginning, hash), Known::Beginning(Arc::new(sum.clone())));
         }
         sum.finish(profile, rest)
+    }
+
+    /// The longest beginning that is remembered: where in the text it ends, and its sum.
+    fn remembered(&self, terms: Terms, beginnings: &mut Beginnings<'_>) -> (usize, Sum) {
+        for newest in [0..3, 3..Beginnings::MOST] {
+            let found = beginnings.hashes(newest).into_iter().rev().find_map(|(end, hash)| {
+                match self.memo.get(&(terms, Element::Beginning, hash)) {
+                    Some(Known::Beginning(sum)) => Some((end, Sum::clone(&sum))),
+                    _ => None,
+                }
+            });
+            if let Some(found) = found {
+                return found;
+            }
+        }
+        <_>::default()
     }
 
     fn rest(&self, profile: Profile<'_>, call: &Call, parts: &Split<'_>, model: &str) -> RestCount {
@@ -249,33 +298,51 @@ impl Counter {
     }
 }
 
-/// Hashes of a conversation's beginnings: without its last two messages, without its last, and whole.
+/// A conversation's beginnings: whole, without its last message, without its last two, and so on.
 ///
-/// A conversation grows by one or two messages, so one of these was the whole of it the last time.
-struct Beginnings(Vec<(usize, [u8; 32])>);
+/// A conversation grows by a few messages, so one of these was the whole of it the last time. One long run of bytes
+/// is hashed several times as fast as its pieces one by one, and is not taken apart.
+struct Beginnings<'a> {
+    array: &'a str,
+    /// Hash of the whole, once it is known.
+    whole: Option<[u8; 32]>,
+}
 
-impl Beginnings {
+impl<'a> Beginnings<'a> {
     /// Shorter conversations are looked up message by message.
     const SHORTEST: usize = 4;
+    /// A turn that adds more messages is looked up message by message too.
+    const MOST: usize = 12;
 
-    /// `array` is the text that `messages` are slices of. One long run of bytes is hashed several times as fast as its
-    /// pieces one by one.
-    fn of(array: &str, messages: &[&str]) -> Self {
-        let n = messages.len();
-        let mut found = Vec::with_capacity(3);
-        let (mut hash, mut hashed) = (blake3::Hasher::new(), 0);
-        for (i, message) in messages.iter().enumerate().skip(n.saturating_sub(3)) {
-            if i + 1 < Self::SHORTEST {
-                continue;
-            }
-            let start = (message.as_ptr() as usize).wrapping_sub(array.as_ptr() as usize);
-            let Some(text) = array.get(hashed..start.saturating_add(message.len())) else { break };
-            hash.update(text.as_bytes());
-            hashed += text.len();
-            found.push((i + 1, *hash.finalize().as_bytes()));
-        }
-        Self(found)
+    fn of(array: &'a str) -> Self {
+        Self { array, whole: None }
     }
+
+    /// Ends and hashes of those without so many of the last messages, the shortest first.
+    fn hashes(&mut self, without: Range<usize>) -> Vec<(usize, [u8; 32])> {
+        let ends = last_ends(self.array, without.end.max(Self::SHORTEST));
+        if ends.len() < Self::SHORTEST {
+            return Vec::new();
+        }
+        let chosen = without.start.min(ends.len())..without.end.min(ends.len());
+        let (mut hash, mut hashed) = (blake3::Hasher::new(), 0);
+        let mut hash_to = |end: usize| {
+            hash.update(self.array.as_bytes().get(hashed..end).unwrap_or_default());
+            hashed = end;
+            (end, *hash.finalize().as_bytes())
+        };
+        let found: Vec<_> = ends[chosen].iter().rev().map(|end| hash_to(*end)).collect();
+        if without.start == 0 {
+            self.whole = found.last().map(|(_, hash)| *hash);
+        }
+        found
+    }
+}
+
+/// What follows in an array on its first `read` bytes, which end with an element, as an array.
+fn after(array: &str, read: usize) -> String {
+    let later = array.get(read..).unwrap_or_default().trim_start();
+    format!("[{}", later.strip_prefix(',').unwrap_or(later))
 }
 
 /// The most that a call can take by its bytes alone, if that can be said.
@@ -371,8 +438,7 @@ fn inputs(profile: Profile<'_>, call: &Call) -> Option<Count> {
     } else {
         let elements = call.doc.elements("input")?;
         let ids = |elements: &[&str]| elements.iter().all(|id| crate::call::json::whole(id).is_some());
-        let exactly =
-            |n: usize| Tally { likely: n as u64, at_most: n as u64, accuracy: Accuracy::Exact, media: 0 };
+        let exactly = |n: usize| Tally::of(n as u64, n as u64, Accuracy::Exact);
         if ids(&elements) {
             counts.push(exactly(elements.len()));
         } else {
@@ -395,8 +461,8 @@ fn inputs(profile: Profile<'_>, call: &Call) -> Option<Count> {
 }
 
 fn finish(total: Tally, encoding: &'static str, parts: CountParts) -> Count {
-    let Tally { likely, at_most, accuracy, media } = total;
-    Count { likely, at_most, accuracy, encoding, parts, media }
+    let Tally { likely, at_most, accuracy, media, data_urls } = total;
+    Count { likely, at_most, accuracy, encoding, parts, media, data_urls }
 }
 
 /// Tokens of `call` without remembering anything.
@@ -491,6 +557,26 @@ mod tests {
         assert_eq!(counter.clone().count(&call), first);
         counter.memo.run_pending_tasks();
         assert_eq!(counter.memo.entry_count(), 2, "nothing new");
+    }
+
+    #[test]
+    fn a_conversation_that_grew_by_any_number_of_messages_counts_as_if_read_anew() {
+        for step in 1..16 {
+            let (counter, mut messages) = (Counter::default(), Vec::new());
+            for turn in 0..6 {
+                for i in 0..step {
+                    let role = ["user", "assistant", "system"][(turn + i) % 3];
+                    messages.push(json!({"role": role, "content": format!("{turn} {i} \\ \", [{{")}));
+                }
+                let body = json!({"model": "gpt-4o", "messages": messages, "tools": [
+                    {"type": "function", "function": {"name": "a", "parameters": {"type": "object"}}}]});
+                for text in [body.to_string(), format!("{body:#}")] {
+                    let call = Call::post("https://a.example/v1/chat/completions", text);
+                    assert_eq!(counter.count(&call), count(&call), "{step} more each turn, turn {turn}");
+                    assert_eq!(counter.count(&call), count(&call), "and again");
+                }
+            }
+        }
     }
 
     #[test]

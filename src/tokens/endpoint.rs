@@ -1,12 +1,15 @@
 //! The provider's own count, where an estimate cannot decide.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Uri;
 use http_body_util::{BodyExt, Limited};
 use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
 use tower_service::Service;
 
 use super::{Accuracy, Count, Counter};
@@ -178,18 +181,87 @@ pub struct CountEndpoint<S> {
     counter: Counter,
     inner: S,
     patience: Duration,
+    numbers: Arc<Numbers>,
+}
+
+/// A [`CountEndpoint`] whose way to the provider is boxed, as the layers take it.
+pub type BoxCountEndpoint = CountEndpoint<BoxCloneSyncService<Call, Reply, BoxError>>;
+
+#[derive(Default)]
+struct Numbers {
+    asked: AtomicU64,
+    told: AtomicU64,
+}
+
+/// How often a provider was asked for its count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EndpointNumbers {
+    /// Questions sent.
+    pub asked: u64,
+    /// Answers that took the place of an estimate. For the others the estimate stood.
+    pub told: u64,
+}
+
+/// What came of asking.
+#[derive(Clone, Debug)]
+pub(crate) enum Asked {
+    Provider(Count),
+    Estimate(Count),
+}
+
+impl Asked {
+    pub(crate) fn count(&self) -> &Count {
+        let (Self::Provider(count) | Self::Estimate(count)) = self;
+        count
+    }
+
+    /// For the receipt.
+    pub(crate) fn note(&self) -> &'static str {
+        match self {
+            Self::Provider(_) => "the provider counted the prompt",
+            Self::Estimate(_) => "the provider did not count the prompt, the estimate stood",
+        }
+    }
 }
 
 impl<S> CountEndpoint<S> {
     /// Counts by `counter`, and asks through `inner`.
     pub fn new(counter: Counter, inner: S) -> Self {
-        Self { counter, inner, patience: PATIENCE }
+        Self { counter, inner, patience: PATIENCE, numbers: Arc::default() }
     }
 
     /// How long the provider may take, two seconds by default.
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// How often this endpoint and its clones have asked.
+    #[must_use]
+    pub fn numbers(&self) -> EndpointNumbers {
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        EndpointNumbers { asked: read(&self.numbers.asked), told: read(&self.numbers.told) }
+    }
+
+    /// True if the call's format has an endpoint that counts.
+    pub(crate) fn can_ask(&self, call: &Call) -> bool {
+        Endpoint::of(call.dialect).is_some()
+    }
+}
+
+impl<S> CountEndpoint<S>
+where
+    S: Service<Call, Response = Reply> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+{
+    /// The same for layers, which take any way to the provider.
+    #[must_use]
+    pub fn boxed(self) -> BoxCountEndpoint {
+        let Self { counter, inner, patience, numbers } = self;
+        let inner = BoxCloneSyncService::new(inner.map_err(Into::into));
+        CountEndpoint { counter, inner, patience, numbers }
     }
 }
 
@@ -204,8 +276,15 @@ where
         if !is_near(&count, budget) {
             return count;
         }
-        let Some(endpoint) = Endpoint::of(call.dialect) else { return count };
-        let Some(question) = endpoint.ask(call) else { return count };
+        let (Asked::Provider(count) | Asked::Estimate(count)) = self.ask(call, count).await;
+        count
+    }
+
+    /// Asks for the tokens of `call`, estimated as `count`.
+    pub(crate) async fn ask(&self, call: &Call, count: Count) -> Asked {
+        let Some(endpoint) = Endpoint::of(call.dialect) else { return Asked::Estimate(count) };
+        let Some(question) = endpoint.ask(call) else { return Asked::Estimate(count) };
+        self.numbers.asked.fetch_add(1, Ordering::Relaxed);
         let inner = self.inner.clone();
         let asked = async {
             let reply = inner.oneshot(question).await.map_err(Into::into)?;
@@ -221,9 +300,10 @@ where
         };
         let Some(tokens) = told else {
             tracing::debug!("the provider did not count, the estimate stands");
-            return count;
+            return Asked::Estimate(count);
         };
-        exactly(count, tokens, endpoint.accuracy())
+        self.numbers.told.fetch_add(1, Ordering::Relaxed);
+        Asked::Provider(exactly(count, tokens, endpoint.accuracy()))
     }
 }
 
@@ -234,7 +314,7 @@ impl<S> fmt::Debug for CountEndpoint<S> {
 }
 
 /// True if the count's error may be what decides about `budget`.
-fn is_near(count: &Count, budget: u64) -> bool {
+pub(crate) fn is_near(count: &Count, budget: u64) -> bool {
     let error = count.at_most - count.likely;
     count.accuracy > Accuracy::Formula
         && budget < count.at_most

@@ -221,7 +221,7 @@ impl<'t> Profile<'t> {
     /// One piece of a message.
     fn part(self, part: &Part<'_>) -> Tally {
         match part {
-            Part::Text(text) => self.text(text),
+            Part::Text(text) => Tally { data_urls: data_urls(text), ..self.text(text) },
             Part::Thinking(text) => {
                 let mut count = self.text(text);
                 count.weaken(Accuracy::Calibrated);
@@ -304,10 +304,14 @@ impl<'t> Profile<'t> {
             let json: u64 = own.by_ref().map(|tool| tool.raw.len() as u64 + 8).sum();
             total.add(Tally::bound(json / 4, json));
         } else if own.peek().is_some() {
-            let (text, known) = tools::render(own.clone(), Layout::Of2024);
+            // Billed numbers of 2023 are of requests with the old member, those of 2024 of requests with the new one.
+            let (likely, other) = match doc.some("tools").is_none() && doc.some("functions").is_some() {
+                true => (Layout::Of2023, Layout::Of2024),
+                false => (Layout::Of2024, Layout::Of2023),
+            };
+            let (text, known) = tools::render(own.clone(), likely);
             let mut count = self.text(&text);
-            count.at_most =
-                count.at_most.max(self.text(&tools::render(own.clone(), Layout::Of2023).0).at_most);
+            count.at_most = count.at_most.max(self.text(&tools::render(own.clone(), other).0).at_most);
             if !known || own.clone().any(|tool| tool.parameters.is_none() && tool.raw.contains("\"custom\""))
             {
                 let json: u64 = own.map(|tool| self.text(&tools::compact(tool.raw)).at_most + 1).sum();
@@ -441,4 +445,28 @@ mod tests {
             profile.message(&message(Role::Assistant, vec![Part::Thinking("I see".into())]), false);
         assert_eq!((thinking.tally.likely, thinking.tally.accuracy), (4 + 2, Accuracy::Calibrated));
     }
+}
+
+/// Bytes of the `data:` URLs in a text whose base64 is longer than anyone writes by hand.
+fn data_urls(text: &str) -> u64 {
+    const MARK: &str = ";base64,";
+    const SHORTEST: usize = 64;
+    // A media type before the mark is short.
+    const LONGEST_TYPE: usize = 100;
+    if !text.contains(MARK) {
+        return 0;
+    }
+    let (mut found, mut from) = (0, 0);
+    while let Some(at) = text[from..].find(MARK).map(|at| from + at) {
+        let front = &text.as_bytes()[from.max(at.saturating_sub(LONGEST_TYPE))..at];
+        let data = text.as_bytes()[at + MARK.len()..].iter();
+        let length = data.take_while(|byte| byte.is_ascii_alphanumeric() || b"+/=-_".contains(byte)).count();
+        if let Some(scheme) = front.windows(5).rposition(|scheme| scheme == b"data:")
+            && length >= SHORTEST
+        {
+            found += (front.len() - scheme + MARK.len() + length) as u64;
+        }
+        from = at + MARK.len() + length;
+    }
+    found
 }

@@ -11,22 +11,24 @@ pub(super) struct Tally {
     pub(super) accuracy: Accuracy,
     /// Of the likely ones, those of pictures, documents, sound and the provider's own tools.
     pub(super) media: u64,
+    /// Bytes of `data:` URLs inside plain text.
+    pub(super) data_urls: u64,
 }
 
 impl Tally {
     /// A number that a published rule gives.
     pub(super) fn formula(tokens: u64) -> Self {
-        Self { likely: tokens, at_most: tokens, accuracy: Accuracy::Formula, media: 0 }
+        Self { likely: tokens, at_most: tokens, accuracy: Accuracy::Formula, media: 0, data_urls: 0 }
     }
 
     /// Two figures and no rule that gives them.
     pub(super) fn bound(likely: u64, at_most: u64) -> Self {
-        Self { likely: likely.min(at_most), at_most, accuracy: Accuracy::UpperBound, media: 0 }
+        Self { likely: likely.min(at_most), at_most, accuracy: Accuracy::UpperBound, media: 0, data_urls: 0 }
     }
 
     /// Two figures and how sure they are.
     pub(super) fn of(likely: u64, at_most: u64, accuracy: Accuracy) -> Self {
-        Self { likely, at_most, accuracy, media: 0 }
+        Self { likely, at_most, accuracy, media: 0, data_urls: 0 }
     }
 
     /// The same, all of it no text.
@@ -40,6 +42,7 @@ impl Tally {
         self.at_most = self.at_most.saturating_add(other.at_most);
         self.accuracy = self.accuracy.max(other.accuracy);
         self.media = self.media.saturating_add(other.media);
+        self.data_urls = self.data_urls.saturating_add(other.data_urls);
     }
 
     /// So much more at most, if a rule is not quite sure.
@@ -61,6 +64,6 @@ impl Tally {
 
 impl From<Measured> for Tally {
     fn from(text: Measured) -> Self {
-        Self { likely: text.likely, at_most: text.at_most, accuracy: text.accuracy, media: 0 }
+        Self { likely: text.likely, at_most: text.at_most, accuracy: text.accuracy, media: 0, data_urls: 0 }
     }
 }

@@ -1,8 +1,8 @@
 use tower_layer::Layer;
 
-use super::{Trim, TrimPolicy, apply, plan_with};
+use super::{AskLayer, Trim, TrimPolicy, apply, plan_with};
 use crate::call::Call;
-use crate::tokens::Counter;
+use crate::tokens::{BoxCountEndpoint, Counter};
 use crate::{Error, Kind};
 
 /// Wraps services in [`Trim`]. See the [module docs](crate::trim).
@@ -27,6 +27,13 @@ impl TrimLayer {
     pub fn with_counter(mut self, counter: Counter) -> Self {
         self.counter = counter;
         self
+    }
+
+    /// A layer to go right above this one: it asks the provider for its count of each call that is too near its budget
+    /// for an estimate to tell, and this layer takes its word.
+    #[must_use]
+    pub fn asking(&self, endpoint: BoxCountEndpoint) -> AskLayer {
+        AskLayer::new(self.policy.clone(), self.counter.clone(), endpoint)
     }
 
     /// Trims `call` as the services of this layer do, without a line in its receipt.

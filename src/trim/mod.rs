@@ -40,6 +40,7 @@
 //! # Ok::<(), thrifty::Error>(())
 //! ```
 
+mod ask;
 mod future;
 mod grid;
 mod layer;
@@ -48,6 +49,7 @@ mod policy;
 mod service;
 mod shape;
 
+pub use self::ask::{Ask, AskLayer};
 pub use self::future::ResponseFuture;
 pub use self::layer::TrimLayer;
 pub use self::plan::{CLEARED, Plan, apply, plan, plan_with};

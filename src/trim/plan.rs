@@ -6,7 +6,7 @@ use super::TrimPolicy;
 use super::grid::{Costs, Decision, Limits, decide};
 use super::shape::Shape;
 use crate::call::{Call, Element, Options};
-use crate::tokens::{self, Count, Counter};
+use crate::tokens::{self, Both, Count, Counter};
 use crate::{Error, Kind};
 
 /// What stands in place of a tool result that was cleared. The same for every call, so that it never moves a prefix.
@@ -60,10 +60,6 @@ impl Plan {
         self.before.unwrap_or(0).saturating_sub(self.after.unwrap_or(0))
     }
 
-    fn untouched(note: Option<&'static str>) -> Self {
-        Self { note, ..Self::default() }
-    }
-
     fn fitting(counted: &Count, messages: usize) -> Self {
         Self {
             keep: vec![true; messages],
@@ -97,17 +93,50 @@ impl Plan {
 /// # Errors
 /// [`Kind::OverBudget`] when what may not be cut does not fit; the message names both numbers.
 pub fn plan(call: &Call, policy: &TrimPolicy) -> Result<Plan, Error> {
-    plan_by(call, policy, &tokens::count)
+    let count = |call: &Call| Both { raw: tokens::count(call), corrected: None };
+    plan_by(call, policy, &count).map(|planned| planned.plan)
 }
 
 /// The plan that [`plan`] makes, counted by a counter that remembers the messages it has seen.
 ///
-/// A conversation that grew by one message costs the counting of that message.
+/// A conversation that grew by one message costs the counting of that message. A counter's
+/// [`Calibration`](crate::tokens::Calibration) decides whether the call fits, and no more than the depth of a cut by
+/// sixteenths: the grid that cuts lie on stays where it is while the calibration learns.
 ///
 /// # Errors
 /// As [`plan`].
 pub fn plan_with(call: &Call, policy: &TrimPolicy, counter: &Counter) -> Result<Plan, Error> {
-    plan_by(call, policy, &|call| counter.count(call))
+    plan_told(call, policy, counter, None).map(|planned| planned.plan)
+}
+
+/// What is to be cut, and what the start factors make of the call once it is.
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    /// `None` when nobody counted.
+    pub(super) raw_after: Option<Count>,
+}
+
+/// [`plan_with`], with what the provider told of the call as it stands.
+pub(super) fn plan_told(
+    call: &Call,
+    policy: &TrimPolicy,
+    counter: &Counter,
+    told: Option<&Count>,
+) -> Result<Planned, Error> {
+    let untouched = call.doc.bytes().as_ptr();
+    plan_by(call, policy, &|call| {
+        let mut both = counter.both(call);
+        if let Some(told) = told.filter(|_| call.doc.bytes().as_ptr() == untouched) {
+            both.corrected = Some(told.clone());
+        }
+        both
+    })
+}
+
+impl Planned {
+    fn untouched(note: Option<&'static str>) -> Self {
+        Self { plan: Plan { note, ..Plan::default() }, raw_after: None }
+    }
 }
 
 /// The budget `call` is held to, if any.
@@ -117,30 +146,31 @@ pub(super) fn budget_of(call: &Call, policy: &TrimPolicy) -> Option<u64> {
 }
 
 /// [`plan`], counting with `count`.
-fn plan_by(call: &Call, policy: &TrimPolicy, count: &dyn Fn(&Call) -> Count) -> Result<Plan, Error> {
-    let Some(budget) = budget_of(call, policy) else { return Ok(Plan::untouched(None)) };
+fn plan_by(call: &Call, policy: &TrimPolicy, count: &dyn Fn(&Call) -> Both) -> Result<Planned, Error> {
+    let Some(budget) = budget_of(call, policy) else { return Ok(Planned::untouched(None)) };
     let Some(member) = call.format().messages_member() else {
-        return Ok(Plan::untouched(Some("not trimmed: the call's format is not known")));
+        return Ok(Planned::untouched(Some("not trimmed: the call's format is not known")));
     };
     if !call.doc.is_editable() {
-        return Ok(Plan::untouched(Some("not trimmed: the body cannot be edited")));
+        return Ok(Planned::untouched(Some("not trimmed: the body cannot be edited")));
     }
     let prompt = call.format().prompt(call);
     let elements = prompt.messages.len();
     if call.doc.elements(member).map(|messages| messages.len()) != Some(elements) {
-        return Ok(Plan::untouched(Some("not trimmed: the body has no messages that can be read")));
+        return Ok(Planned::untouched(Some("not trimmed: the body has no messages that can be read")));
     }
     let counted = count(call);
-    if counted.at_most <= budget {
-        return Ok(Plan::fitting(&counted, elements));
+    if counted.now().at_most <= budget {
+        let plan = Plan::fitting(counted.now(), elements);
+        return Ok(Planned { plan, raw_after: Some(counted.raw) });
     }
-    let mut costs = counted.parts.messages.clone();
+    let mut costs = counted.raw.parts.messages.clone();
     costs.resize(elements, 0);
 
     let shape = Shape::of(&prompt.messages);
     let clear = || cleared_costs(call, member, &shape, &costs, count);
     let cleared = OnceCell::new();
-    let costs = Costs { total: counted.likely, messages: &costs, cleared: &cleared, clear: &clear };
+    let costs = Costs { total: counted.raw.likely, messages: &costs, cleared: &cleared, clear: &clear };
 
     let mut scale = ratio(&counted);
     let mut attempt = 0;
@@ -159,28 +189,28 @@ fn plan_by(call: &Call, policy: &TrimPolicy, count: &dyn Fn(&Call) -> Count) -> 
         } else {
             counted.clone()
         };
-        if after.at_most > budget {
+        if after.now().at_most > budget {
             if last || decision.exhausted {
-                return Err(Error::over_budget(after.at_most, budget));
+                return Err(Error::over_budget(after.now().at_most, budget));
             }
             // What stays is less surely counted than the whole was, a picture for one: cut for the worse of both.
             scale = ratio(&after).max(scale.saturating_add(1));
             continue;
         }
-        plan.before = Some(counted.likely);
-        plan.after = Some(after.likely);
-        plan.at_most_after = Some(after.at_most);
+        plan.before = Some(counted.now().likely);
+        plan.after = Some(after.now().likely);
+        plan.at_most_after = Some(after.now().at_most);
         let cut = plan.cut_at.unwrap_or(elements);
         plan.crosses_mark =
             prompt.messages[cut..].iter().any(|message| call.format().has_cache_mark(message.raw));
         plan.breaks_prefix = moved(&prompt.messages, &decision, &costs, limits);
-        return Ok(plan);
+        return Ok(Planned { plan, raw_after: Some(after.raw) });
     }
 }
 
-/// Upper bound over likely count, in sixteenths, rounded up.
-fn ratio(count: &Count) -> u64 {
-    count.at_most.saturating_mul(SIXTEENTHS).div_ceil(count.likely.max(1)).max(SIXTEENTHS)
+/// Upper bound over the count by start factors, in sixteenths, rounded up: what was learned moves it rarely.
+fn ratio(count: &Both) -> u64 {
+    count.now().at_most.saturating_mul(SIXTEENTHS).div_ceil(count.raw.likely.max(1)).max(1)
 }
 
 fn limits(policy: &TrimPolicy, budget: u64, scale: u64) -> Limits {
@@ -202,7 +232,7 @@ fn cleared_costs(
     member: &str,
     shape: &Shape,
     costs: &[u64],
-    count: &dyn Fn(&Call) -> Count,
+    count: &dyn Fn(&Call) -> Both,
 ) -> Vec<u64> {
     let format = call.format();
     let mut cleared = call.clone();
@@ -215,7 +245,7 @@ fn cleared_costs(
             None => Element::Keep,
         }
     });
-    let after = edited.map(|()| count(&cleared).parts.messages);
+    let after = edited.map(|()| count(&cleared).raw.parts.messages);
     after.ok().filter(|after| after.len() == costs.len()).unwrap_or_else(|| costs.to_vec())
 }
 
@@ -307,8 +337,12 @@ mod tests {
         count
     }
 
+    fn raw(count: impl Fn(&Call) -> Count) -> impl Fn(&Call) -> Both {
+        move |call| Both { raw: count(call), corrected: None }
+    }
+
     fn planned(call: &Call, budget: u64) -> Result<Plan, Error> {
-        plan_by(call, &TrimPolicy::new().with_budget(budget), &words)
+        plan_by(call, &TrimPolicy::new().with_budget(budget), &raw(words)).map(|planned| planned.plan)
     }
 
     fn trimmed(call: &Call, plan: &Plan) -> Vec<String> {
@@ -320,8 +354,10 @@ mod tests {
     #[test]
     fn without_a_budget_nothing_is_counted_or_cut() {
         let call = call(&[said("user", 9_000)]);
-        let plan = plan_by(&call, &TrimPolicy::new(), &|_| panic!("nobody asked for a count")).unwrap();
-        assert_eq!(plan, Plan::default());
+        let count = |_: &Call| panic!("nobody asked for a count");
+        let planned = plan_by(&call, &TrimPolicy::new(), &raw(count)).unwrap();
+        assert_eq!(planned.plan, Plan::default());
+        assert!(planned.raw_after.is_none());
     }
 
     #[test]
@@ -368,7 +404,8 @@ mod tests {
     fn a_prompt_that_is_all_weight_and_no_messages_ends_in_an_error() {
         let call = call(&[said("user", 1)]);
         let heavy = |_: &Call| Count { likely: 0, at_most: 10, ..Count::default() };
-        assert!(plan_by(&call, &TrimPolicy::new().with_budget(5), &heavy).unwrap_err().is_over_budget());
+        let planned = plan_by(&call, &TrimPolicy::new().with_budget(5), &raw(heavy));
+        assert!(planned.is_err_and(|error| error.is_over_budget()));
     }
 
     #[test]

@@ -2,11 +2,12 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use super::plan::budget_of;
-use super::{Plan, ResponseFuture, TrimPolicy, apply, plan_with};
+use super::ask::Told;
+use super::plan::{Planned, budget_of, plan_told};
+use super::{Plan, ResponseFuture, TrimPolicy, apply};
 use crate::call::{Call, Reply};
 use crate::receipt::{self, Draft};
-use crate::tokens::Counter;
+use crate::tokens::{Count, Counter};
 use crate::{BoxError, Error, Kind};
 
 /// Fits each call's prompt into its budget, or refuses the call. See the [module docs](crate::trim).
@@ -27,20 +28,37 @@ impl<S> Trim<S> {
     }
 
     fn trim(&self, call: &mut Call) -> Result<(), Error> {
+        let told = Told::of(call);
         // Where nobody wants the number, a call that clearly fits need not be counted.
         let unseen = Draft::of(call).is_none();
-        if budget_of(call, &self.policy).is_some_and(|budget| unseen && self.counter.fits(call, budget)) {
+        if budget_of(call, &self.policy)
+            .is_some_and(|budget| told.is_none() && unseen && self.counter.fits(call, budget))
+        {
             return Ok(());
         }
-        let plan = plan_with(call, &self.policy, &self.counter)?;
+        let Planned { plan, raw_after } = plan_told(call, &self.policy, &self.counter, told.as_ref())?;
         match apply(call, &plan) {
-            Ok(()) => note(call, &plan),
+            Ok(()) => {
+                note(call, &plan);
+                self.expect(call, raw_after.as_ref());
+            }
             Err(error) if error.kind() == Kind::NotEditable => {
                 note(call, &Plan { note: Some("not trimmed: the body cannot be edited"), ..Plan::default() });
             }
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+}
+
+impl<S> Trim<S> {
+    /// Notes what the call is expected to be billed, if someone learns from that.
+    fn expect(&self, call: &Call, raw: Option<&Count>) {
+        let (Some(draft), Some(raw)) = (Draft::of(call), raw) else { return };
+        if self.counter.calibration().is_some() {
+            let expected = self.counter.expected(call, raw);
+            draft.note(|receipt| receipt.expected = expected);
+        }
     }
 }
 

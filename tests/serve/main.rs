@@ -112,6 +112,9 @@ impl Provider {
             "priced" => Response::builder()
                 .header("content-type", "text/event-stream")
                 .body(Body::from(frame(0) + USAGE + &frame(FRAMES - 1))),
+            "unmarked" => Response::builder()
+                .header("content-type", "text/event-stream")
+                .body(Body::from(frame(0) + frame(FRAMES - 1).trim_end_matches("data: [DONE]\n\n"))),
             "large" => {
                 let pieces = std::iter::repeat_n(Ok::<_, &str>(Bytes::from(vec![b'x'; 1 << 20])), 64);
                 Response::builder().body(Body::from_stream(futures_util::stream::iter(pieces)))
@@ -530,5 +533,31 @@ fn bad_settings_are_one_line_with_the_way_out() {
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{told}");
         assert!(told.lines().count() == 1 && told.contains(want) && told.contains("; "), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_without_an_end_marker_and_ids_are_handled_as_the_settings_say() {
+    let provider = Provider::default();
+    let origin = provider.start().await;
+    for (settings, stored) in [("", false), ("stream_end = \"finish-reason\"\n", true)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = format!(
+            "[cache]\nreplay_identity = \"original\"\nleave_out = [\"/trace\"]\n[[upstream]]\nname = \"u\"\norigin = \"{origin}\"\n{settings}"
+        );
+        let server = Server::with_config(dir.path(), &config, &[]);
+        let before = provider.calls();
+        for trace in ["1", "2"] {
+            let body = format!(r#"{{"model":"gpt-4o","messages":[],"stream":true,"trace":"{trace}"}}"#);
+            let reply = server.send(CHAT, "unmarked", &body).await;
+            assert!(within(reply.text()).await.expect("a body").contains("w0"), "{settings}");
+        }
+        let calls = if stored { 1 } else { 2 };
+        assert_eq!(provider.calls() - before, calls, "{settings}");
+        let stats =
+            json(reqwest::get(format!("{}/thrifty/stats", server.origin)).await.expect("stats")).await;
+        let why = &stats["cache"]["not_stored_by"];
+        assert_eq!(why["partial"].as_u64(), (!stored).then_some(2), "{stats}");
+        assert_eq!(stats["cache"]["misses_by"]["absent"].as_u64(), Some(calls), "{stats}");
     }
 }

@@ -50,7 +50,15 @@ pub(crate) struct Counted {
     upper_bound: u64,
     accuracy: &'static str,
     encoding: &'static str,
+    /// Bytes of `data:` URLs billed as text.
+    #[serde(skip_serializing_if = "is_zero")]
+    data_urls: u64,
     parts: Parts,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Serialize)]
@@ -68,6 +76,7 @@ impl Counted {
             upper_bound: count.at_most,
             accuracy: count.accuracy.name(),
             encoding: count.encoding,
+            data_urls: count.data_urls,
             parts: Parts::Request {
                 system: parts.system,
                 messages: parts.messages,
@@ -91,7 +100,7 @@ impl Counted {
             }
         };
         let parts = Parts::Text { text: tokens };
-        Self { tokens, upper_bound, accuracy: accuracy.name(), encoding, parts }
+        Self { tokens, upper_bound, accuracy: accuracy.name(), encoding, data_urls: 0, parts }
     }
 }
 
@@ -113,6 +122,14 @@ pub(crate) fn run(args: &CountArgs, out: &mut Out) -> Ended {
             writeln!(out, "{} tokens ({}, {})", grouped(counted.tokens), counted.accuracy, counted.encoding)?;
         }
         return Ok(Code::Done);
+    }
+    if args.file.is_dir() {
+        let problem = format!("`{}` is a folder", args.file.display());
+        return Err(Error::bad_input(
+            problem,
+            "add --text to count the texts in it, or give a request's file",
+        )
+        .into());
     }
     let call = input::call(input::read(&args.file)?, args.dialect, model)?;
     let count = tokens::count(&call);
@@ -174,6 +191,13 @@ pub(crate) fn show(out: &mut Out, call: &Call, count: &Count) -> Result<(), crat
         },
         count.encoding,
     )?;
+    if count.data_urls > 0 {
+        writeln!(
+            out,
+            "{} bytes of `data:` URLs stand inside plain text and are billed as text: send them as picture or file parts.",
+            grouped(count.data_urls),
+        )?;
+    }
     Ok(())
 }
 

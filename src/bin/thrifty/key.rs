@@ -26,6 +26,10 @@ pub(crate) struct KeyArgs {
     /// Format of the requests (openai-chat, anthropic-messages, openai-responses, gemini-generate, ...); recognised by the bodies if left out
     #[arg(long)]
     dialect: Option<Dialect>,
+    /// Member that does not count, as a JSON pointer with `*` for each element of an array, such as /messages/*/id; may be
+    /// given several times
+    #[arg(long, value_name = "PATH")]
+    leave_out: Vec<String>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -59,6 +63,8 @@ struct Compared {
 }
 
 pub(crate) fn run(args: &KeyArgs, out: &mut Out) -> Ended {
+    let keyer = keyer().with_left_out(args.leave_out.iter().cloned())?;
+    let fingerprint = |call: &Call| fingerprint_by(&keyer, call);
     if args.jsonl {
         return lines::drive(&args.a, out, |line: &Line<'_>| {
             Ok(fingerprinted(fingerprint(&line.call(args.dialect, None)?)))
@@ -84,7 +90,7 @@ pub(crate) fn run(args: &KeyArgs, out: &mut Out) -> Ended {
         )
         .into());
     }
-    let answer = compare(&a, &call(b)?);
+    let answer = compare(&a, &call(b)?, &keyer, &args.leave_out);
     let code = if answer.equal { Code::Done } else { Code::No };
     if args.json {
         json(out, &answer)?;
@@ -110,8 +116,15 @@ pub(crate) fn run(args: &KeyArgs, out: &mut Out) -> Ended {
 
 /// Why a request would go past the cache, or its fingerprint.
 pub(crate) fn fingerprint(call: &Call) -> Result<String, Bypass> {
+    fingerprint_by(&keyer(), call)
+}
+
+fn keyer() -> Keyer {
     // One secret for all runs, so that fingerprints of two runs compare. It protects nothing.
-    let keyer = Keyer::new(&Secret::from_bytes(*b"the command line tool of thrifty"));
+    Keyer::new(&Secret::from_bytes(*b"the command line tool of thrifty"))
+}
+
+fn fingerprint_by(keyer: &Keyer, call: &Call) -> Result<String, Bypass> {
     keyer.key(call, &Scope::credential(), &[]).map(|key| keyer.fingerprint(&key))
 }
 
@@ -122,14 +135,15 @@ fn fingerprinted(fingerprint: Result<String, Bypass>) -> Fingerprinted {
     }
 }
 
-fn compare(a: &Call, b: &Call) -> Compared {
-    let (first, second) = (fingerprint(a), fingerprint(b));
+fn compare(a: &Call, b: &Call, keyer: &Keyer, left_out: &[String]) -> Compared {
+    let (first, second) = (fingerprint_by(keyer, a), fingerprint_by(keyer, b));
     let bodies = [("a", first.is_err()), ("b", second.is_err())];
     let uncacheable: Vec<_> = bodies.into_iter().filter(|body| body.1).map(|body| body.0).collect();
-    let excluded = if a.dialect == b.dialect { a.format().excluded() } else { &[] };
+    let mut excluded = if a.dialect == b.dialect { a.format().excluded() } else { &[] }.to_vec();
+    excluded.extend(left_out.iter().filter_map(|path| path.strip_prefix('/')));
     let reason = first.as_ref().err().or(second.as_ref().err()).map(|bypass| bypass.0);
     // A body without a canonical form goes past the cache, and the reason says so.
-    let mut differences = cache::differences(a.doc.bytes(), b.doc.bytes(), excluded).unwrap_or_default();
+    let mut differences = cache::differences(a.doc.bytes(), b.doc.bytes(), &excluded).unwrap_or_default();
     // What decides by the kind of answer rather than by its text is kept out of the canonical form.
     for name in ["stream", "stream_options"] {
         let pointer = format!("/{name}");

@@ -1,5 +1,7 @@
 //! JSON text as a flat tape of values: one pass, no document, no allocation per value.
 
+use std::cell::Cell;
+
 use super::super::key::Bypass;
 use crate::call::Doc;
 use crate::call::json::MAX_DEPTH;
@@ -39,6 +41,23 @@ pub(super) struct Tape<'a> {
     pub(super) nodes: Vec<Node>,
 }
 
+thread_local! {
+    /// The nodes of the last tape of this thread: places and lengths, none of its contents.
+    static NODES: Cell<Vec<Node>> = const { Cell::new(Vec::new()) };
+}
+
+/// More nodes than these are not kept for the next tape: 256 KB.
+const KEPT_NODES: usize = 16_384;
+
+impl Drop for Tape<'_> {
+    fn drop(&mut self) {
+        if self.nodes.capacity() <= KEPT_NODES {
+            // A thread that ends keeps nothing.
+            let _ = NODES.try_with(|nodes| nodes.set(std::mem::take(&mut self.nodes)));
+        }
+    }
+}
+
 impl<'a> Tape<'a> {
     /// Reads `source`, which must be exactly one JSON value.
     pub(super) fn read(source: &'a [u8]) -> Result<Self, Bypass> {
@@ -52,7 +71,9 @@ impl<'a> Tape<'a> {
         if std::str::from_utf8(source).is_err() {
             return Err(Bypass("not-utf8"));
         }
-        let nodes = Vec::with_capacity(source.len() / 12 + 16);
+        let mut nodes = NODES.try_with(Cell::take).unwrap_or_default();
+        nodes.clear();
+        nodes.reserve(source.len() / 12 + 16);
         let mut tape = Self { source, at: 0, arena: Vec::new(), nodes };
         tape.value(0)?;
         match tape.peek() {

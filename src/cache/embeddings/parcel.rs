@@ -15,10 +15,9 @@ use super::super::flight::{Lead, joined_head, shared, unless};
 use super::super::key::CacheKey;
 use super::super::layer::Core;
 use super::super::policy::{storable, stored_headers};
-use super::super::purge;
+use super::super::purge::Since;
 use super::super::render::{Rendered, RenderedBody};
 use super::super::service::is_another_model;
-use super::super::store::epochs::Stamp;
 use super::share::apportion;
 use crate::call::{Call, Options, Reply, ReplyBody};
 use crate::dialect::embeddings::batch;
@@ -34,7 +33,7 @@ pub(super) struct Parcel {
     pub(super) keys: Arc<[CacheKey]>,
     /// The flights of some of its inputs: a place in `keys`, and the duty to answer. Only their answers are stored.
     pub(super) leads: Vec<(usize, Lead)>,
-    pub(super) epoch: u64,
+    pub(super) since: Since,
 }
 
 /// What came back.
@@ -94,7 +93,7 @@ where
     receipt::note(&parcel.call, |receipt| receipt.served = Served::Upstream);
     let hold = Draft::of(&parcel.call).map(Draft::hold);
     tokio::spawn(async move {
-        let Parcel { call, keys, leads, epoch } = parcel;
+        let Parcel { call, keys, leads, since } = parcel;
         let draft = Draft::of(&call).cloned();
         let (places, leads): (Vec<usize>, Vec<Lead>) = leads.into_iter().unzip();
         let filing = Filing {
@@ -104,8 +103,7 @@ where
                 .map_or(core.ttl, |ttl| ttl.min(core.ttl)),
             asked: call.model(),
             keys: keys.clone(),
-            epoch,
-            stamp: purge::stamp(&core, &call),
+            since,
         };
         let flights = places.iter().copied().zip(&leads).collect::<Vec<_>>();
         let abandoned = async {
@@ -207,8 +205,7 @@ fn weights(call: &Call) -> Vec<u64> {
 /// What is needed to take a reply apart and to store the pieces.
 struct Filing {
     keys: Arc<[CacheKey]>,
-    epoch: u64,
-    stamp: Stamp,
+    since: Since,
     ttl: Duration,
     asked: Option<String>,
 }
@@ -297,12 +294,13 @@ impl Filing {
         if flights.is_empty() {
             return Err("own-call");
         }
-        let put = |place: usize| core.tiers.put_stamped(self.keys[place], entries[place].clone(), self.stamp);
+        let put =
+            |place: usize| core.tiers.put_stamped(self.keys[place], entries[place].clone(), self.since.stamp);
         let mut stored = 0_usize;
         for (place, lead) in flights {
             // An answer that was on the road during a purge must not come back to life, nor one that was replaced or
             // invalidated meanwhile. Neither can happen between these looks and the store.
-            match lead.store(|| core.epoch.store(self.epoch, || put(*place))) {
+            match lead.store(|| self.since.store(core, || put(*place))) {
                 None => {}
                 Some(None) => return Err("purged"),
                 Some(Some(())) => stored += 1,

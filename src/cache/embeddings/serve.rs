@@ -11,6 +11,7 @@ use super::super::freshness::{Age, Wish};
 use super::super::key::CacheKey;
 use super::super::layer::Core;
 use super::super::numbers::Tier;
+use super::super::purge::Since;
 use super::super::recall::Slot;
 use super::super::render::render;
 use super::super::service::{CacheFuture, not_cached, note_hit};
@@ -49,7 +50,7 @@ where
         let whole = plan.order.len() == 1 && call.parts.extensions.get::<Detour>().is_none();
         slot.set(whole.then(|| plan.keys[0]));
     }
-    let wish = Wish::of(Options::among(&call.parts.extensions));
+    let wish = core.wish(&call, Options::among(&call.parts.extensions));
     let found = match mode.reads() {
         false => vec![None; plan.keys.len()],
         true => {
@@ -57,8 +58,8 @@ where
             plan.keys.iter().map(known).collect()
         }
     };
-    let mut batch =
-        Batch { core: core.clone(), inner: inner.clone(), call, plan, mode, wish, epoch: 0, found };
+    let since = Since::default();
+    let mut batch = Batch { core: core.clone(), inner: inner.clone(), since, call, plan, mode, wish, found };
     if batch.found.iter().all(Option::is_some) && !batch.differs() {
         return CacheFuture::done(Ok(batch.put_together(None)));
     }
@@ -75,7 +76,7 @@ struct Batch<S> {
     /// The age of answers this call takes.
     wish: Wish,
     /// Purges before anything was sent.
-    epoch: u64,
+    since: Since,
     found: Vec<Option<Found>>,
 }
 
@@ -107,7 +108,7 @@ where
         if self.mode == CacheMode::OnlyIfCached {
             return Err(not_cached("miss").into());
         }
-        self.epoch = self.core.epoch.now();
+        self.since = Since::of(&self.core, &self.call);
         let missing = self.missing();
         let (mine, leads, joined) = self.take_places(&missing, &stale);
         let asked: Arc<[CacheKey]> = missing.iter().map(|question| self.plan.keys[*question]).collect();
@@ -180,7 +181,7 @@ where
         stale: &[bool],
     ) -> (Vec<usize>, Vec<(usize, Lead)>, Vec<(usize, Seat)>) {
         let (mut mine, mut leads, mut joined) = (Vec::new(), Vec::new(), Vec::new());
-        let flight = |question: &usize| (self.plan.keys[*question], self.epoch, None);
+        let flight = |question: &usize| (self.plan.keys[*question], self.since.epoch, None);
         let roles: Vec<Role> = match self.mode {
             // What it brings is not stored, so nobody may count on it: it shares no flight.
             CacheMode::ReadOnly => missing.iter().map(|_| Role::Full).collect(),
@@ -216,7 +217,7 @@ where
 
     /// The flights of these questions that nobody has begun meanwhile, by place.
     fn free_flights(&self, questions: &[usize]) -> Vec<(usize, Lead)> {
-        let keys = questions.iter().map(|question| (self.plan.keys[*question], self.epoch, None));
+        let keys = questions.iter().map(|question| (self.plan.keys[*question], self.since.epoch, None));
         let roles = self.core.flights.join_or_lead_all(keys, &self.core.limits).into_iter().enumerate();
         roles
             .filter_map(|(place, role)| match role {
@@ -239,7 +240,7 @@ where
             call: narrowed.unwrap_or_else(|| self.call.clone()),
             keys: questions.iter().map(|question| self.plan.keys[*question]).collect(),
             leads,
-            epoch: self.epoch,
+            since: self.since,
         };
         let answer = send(self.core.clone(), self.inner.clone(), parcel).await.map_err(|_| lost())?;
         let sent = match &*answer {
@@ -273,7 +274,7 @@ where
         self.reject(paid, why);
         // Its answers take the place of what is known and of what is on its way.
         let anew = |(question, place): (usize, &usize)| {
-            (*place, self.core.flights.lead_anew((self.plan.keys[question], self.epoch, None)).0)
+            (*place, self.core.flights.lead_anew((self.plan.keys[question], self.since.epoch, None)).0)
         };
         let leads = match self.mode {
             CacheMode::ReadOnly => Vec::new(),
@@ -283,7 +284,7 @@ where
             call: self.call.clone(),
             keys: self.plan.order.iter().map(|question| self.plan.keys[*question]).collect(),
             leads,
-            epoch: self.epoch,
+            since: self.since,
         };
         let answer = send(self.core.clone(), self.inner.clone(), parcel).await.map_err(|_| lost())?;
         match &*answer {

@@ -8,7 +8,7 @@ use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Entry, Places};
-use crate::dialect::{Finish, Outcome, Usage, each_count};
+use crate::dialect::{Called, Finish, Outcome, Usage, each_count};
 use crate::price::Usd;
 
 impl Entry {
@@ -17,7 +17,9 @@ impl Entry {
         // Taken apart whole, so that a new field does not compile until it is decided whether it is stored.
         let Self { status, headers, body, frames, created_ms: _, ttl: _, outcome, cost, table, identity: _ } =
             self;
-        let Outcome { model, service_tier, usage, finish, empty, broken_tool_call, text_bytes } = outcome;
+        // Which tools it calls was judged before it was stored.
+        let Outcome { model, service_tier, usage, finish, empty, broken_tool_call, called: _, text_bytes } =
+            outcome;
         out.extend_from_slice(&status.as_u16().to_le_bytes());
         out.push(finish_code(*finish));
         out.push(u8::from(*empty) | u8::from(*broken_tool_call) << 1);
@@ -95,6 +97,7 @@ impl Entry {
             finish,
             empty: flags & 1 != 0,
             broken_tool_call: flags & 2 != 0,
+            called: Called::default(),
             text_bytes,
         };
         let table = table.map(Arc::from);
@@ -255,6 +258,7 @@ pub(in crate::cache) mod tests {
                     finish: finish_of(finish).unwrap(),
                     empty,
                     broken_tool_call,
+                    called: Called::default(),
                     text_bytes,
                 },
                 cost: cost.map(Usd::from_pico),

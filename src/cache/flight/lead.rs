@@ -154,6 +154,10 @@ impl Lead {
             RenderedBody::Whole(bytes) => {
                 self.flight.answer(Arc::new(parts), false, std::iter::once(bytes));
             }
+            RenderedBody::Pieces(pieces) => {
+                let bytes = pieces.concat().into();
+                self.flight.answer(Arc::new(parts), false, std::iter::once(bytes));
+            }
             RenderedBody::Stream(frames) => self.flight.answer(Arc::new(parts), true, frames),
         }
         self.end(Ok(()));

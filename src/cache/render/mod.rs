@@ -15,6 +15,7 @@ use http_body::{Body, Frame};
 
 mod renew;
 
+use self::renew::Anew;
 pub(super) use self::renew::FreshIds;
 use super::entry::Entry;
 use super::freshness::KEPT;
@@ -40,8 +41,13 @@ pub(super) struct Rendered {
 
 pub(super) enum RenderedBody {
     Whole(Bytes),
+    /// Whole too; most of it is what is stored.
+    Pieces(Vec<Bytes>),
     Stream(Box<dyn Iterator<Item = Bytes> + Send + Sync>),
 }
+
+/// Headers that a replay may have beyond those that are stored.
+const OWN_HEADERS: usize = 3;
 
 /// Where the id is told that a replay's body no longer has.
 const ORIGIN_ID: HeaderName = HeaderName::from_static("thrifty-origin-id");
@@ -55,45 +61,63 @@ pub(super) fn render(
     want: Want,
     silent: bool,
 ) -> Option<Rendered> {
-    let now_ms = core.clock.now_ms();
+    render_at(core, format, entry, want, silent, core.clock.now_ms())
+}
+
+/// The same for whoever knows the time.
+pub(super) fn render_at(
+    core: &Core,
+    format: &dyn Format,
+    entry: &Entry,
+    want: Want,
+    silent: bool,
+    now_ms: i64,
+) -> Option<Rendered> {
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.status = entry.status;
     parts.headers = entry.headers.clone();
+    parts.headers.reserve(OWN_HEADERS);
     parts.headers.remove(&KEPT);
     if !silent {
         status::hit(&mut parts.headers, entry, now_ms);
     }
-    let (mut body, mut frames) = (entry.body.clone(), entry.frames.clone());
-    if let Some(ids) = &core.fresh_ids
-        && let identity = entry.identity(format)
-        && !identity.is_empty()
-    {
-        let own = identity.own_id(&body).filter(|_| !silent);
-        if let Some(id) = own.and_then(|id| HeaderValue::from_str(id).ok()) {
-            parts.headers.insert(ORIGIN_ID, id);
+    let anew = match &core.fresh_ids {
+        Some(ids) => {
+            let identity = entry.identity(format);
+            let own = identity.own_id(&entry.body).filter(|_| !silent);
+            if let Some(id) = own.and_then(|id| HeaderValue::from_str(id).ok()) {
+                parts.headers.insert(ORIGIN_ID, id);
+            }
+            (!identity.is_empty()).then(|| Anew::new(identity.clone(), ids, now_ms))
         }
-        (body, frames) = renew::renewed(&body, frames.as_ref(), identity, ids, now_ms);
-    }
-    let mut content_type = None;
-    let body = match (frames, want) {
-        (None, None) => RenderedBody::Whole(body),
+        None => None,
+    };
+    let (body, mut content_type) = (&entry.body, None);
+    let body = match (&entry.frames, want) {
+        (None, None) => match anew {
+            None => RenderedBody::Whole(body.clone()),
+            Some(anew) => match anew.pieces(body) {
+                pieces if pieces.len() > 1 => RenderedBody::Pieces(pieces),
+                pieces => RenderedBody::Whole(pieces.into_iter().next().unwrap_or_default()),
+            },
+        },
         (None, Some(shape)) => {
             // An array is what it is said to be already.
             content_type = (!shape.array).then(|| HeaderValue::from_static(format.stream_type()));
+            let body = anew.map_or_else(|| body.clone(), |anew| anew.whole(body));
             RenderedBody::Stream(Box::new(format.to_stream(&body, shape)?.into_iter()))
         }
         (Some(_), None) => {
             content_type = Some(HeaderValue::from_static("application/json"));
+            let body = anew.map_or_else(|| body.clone(), |anew| anew.whole(body));
             RenderedBody::Whole(format.to_document(&body)?)
         }
         (Some(frames), Some(shape)) => {
-            let frames = Replay { body, frames, at: 0 };
-            match format.hide_usage() {
-                Some(filter) if !shape.usage => {
-                    RenderedBody::Stream(Box::new(Filtered { frames, filter: Some(filter) }))
-                }
-                _ => RenderedBody::Stream(Box::new(frames)),
-            }
+            let filter = if shape.usage { None } else { format.hide_usage() };
+            RenderedBody::Stream(match anew {
+                None => filtered(Replay { body: body.clone(), frames: frames.clone(), at: 0 }, filter),
+                Some(anew) => filtered(anew.frames(body, frames), filter),
+            })
         }
     };
     if let Some(content_type) = content_type {
@@ -107,6 +131,7 @@ impl Rendered {
     pub(super) fn reply(self) -> Reply {
         let body = match self.body {
             RenderedBody::Whole(bytes) => ReplyBody::full(bytes),
+            RenderedBody::Pieces(pieces) => ReplyBody::pieces(pieces),
             RenderedBody::Stream(frames) => ReplyBody::stream(Frames(frames)),
         };
         Reply::from_parts(self.parts, body)
@@ -175,13 +200,23 @@ impl Iterator for Replay {
     }
 }
 
-/// The same without what the caller did not ask for.
-struct Filtered {
-    frames: Replay,
+/// The frames without what the caller did not ask for.
+fn filtered(
+    frames: impl Iterator<Item = Bytes> + Send + Sync + 'static,
+    filter: Option<Box<dyn FrameFilter>>,
+) -> Box<dyn Iterator<Item = Bytes> + Send + Sync> {
+    match filter {
+        None => Box::new(frames),
+        filter => Box::new(Filtered { frames, filter }),
+    }
+}
+
+struct Filtered<I> {
+    frames: I,
     filter: Option<Box<dyn FrameFilter>>,
 }
 
-impl Iterator for Filtered {
+impl<I: Iterator<Item = Bytes>> Iterator for Filtered<I> {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {

@@ -2,7 +2,7 @@
 
 use crate::call::json::{self, Object};
 use crate::dialect::mould::Mould;
-use crate::dialect::stream::{Arguments, Facts, is_json};
+use crate::dialect::stream::{Arguments, Facts, Names, is_json};
 use crate::dialect::usage::{Contradiction, add, count};
 use crate::dialect::{Finish, Outcome, Usage};
 
@@ -162,6 +162,7 @@ pub(super) struct MessageFacts {
     contradiction: bool,
     finish: Option<Finish>,
     arguments: Arguments,
+    names: Names,
     has_content: bool,
     broken: bool,
     text_bytes: u64,
@@ -222,7 +223,10 @@ impl MessageFacts {
             Some("thinking") => self.text(block, "thinking", false),
             Some(kind @ ("tool_use" | "server_tool_use" | "mcp_tool_use")) => {
                 // What the vendor's own tools are asked is billed, and is no answer.
-                self.has_content |= kind == "tool_use";
+                if kind == "tool_use" {
+                    self.has_content = true;
+                    self.names.add((index, 0), block.str("name").as_deref());
+                }
                 let input = block.some("input").unwrap_or("{}");
                 self.broken |= !is_input(input);
                 if input != "{}" {
@@ -327,6 +331,7 @@ impl Facts for MessageFacts {
             finish,
             empty: !self.has_content,
             broken_tool_call: self.broken || self.arguments.broken(is_input),
+            called: self.names.called(),
             text_bytes: self.text_bytes,
         }
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::call::json::{self, Object};
 use crate::call::{Call, Doc, Element};
+use crate::dialect::prompt::offered;
 use crate::dialect::{Image, Message, Part, Prompt, Role, Source, Tool, ToolChoice};
 
 /// How deep results of tools may nest before the rest is taken as it stands. The API knows one level.
@@ -121,6 +122,14 @@ fn tool(raw: &str) -> Tool<'_> {
         description: tool.str("description"),
         parameters: tool.some("input_schema"),
         hosted,
+    }
+}
+
+/// The names of all tools, if the client runs them all.
+pub(super) fn offered_tools(doc: &Doc) -> Option<Vec<Cow<'_, str>>> {
+    match doc.some("tools") {
+        None => Some(Vec::new()),
+        Some(_) => offered(doc.elements("tools")?.into_iter().map(tool)),
     }
 }
 

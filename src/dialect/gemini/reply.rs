@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::call::json::Object;
 use crate::dialect::stream::{Facts, worse};
 use crate::dialect::usage::{Contradiction, add, count};
-use crate::dialect::{Finish, Outcome, Usage};
+use crate::dialect::{Called, Finish, Outcome, Usage};
 
 /// Counts of one `..TokensDetails` list by kind.
 #[derive(Default)]
@@ -84,6 +84,7 @@ pub(super) struct GeminiFacts {
     usage: Option<Usage>,
     /// Of each candidate: how it ended, and whether it holds anything.
     candidates: BTreeMap<u64, (Option<Finish>, bool)>,
+    called: Called,
     text_bytes: u64,
     blocked: bool,
     failed: bool,
@@ -130,6 +131,7 @@ impl GeminiFacts {
             } else if let Some(call) = part.object("functionCall") {
                 self.text_bytes += call.some("args").map_or(0, |args| args.len() as u64);
                 *has_content = true;
+                self.called.add(&call.str("name").unwrap_or_default());
             } else if part.some("inlineData").is_some() {
                 *has_content = true;
             }
@@ -166,6 +168,7 @@ impl Facts for GeminiFacts {
             empty: self.candidates.is_empty()
                 || self.candidates.values().any(|(_, has_content)| !has_content),
             broken_tool_call: false,
+            called: self.called.clone(),
             text_bytes: self.text_bytes,
         }
     }

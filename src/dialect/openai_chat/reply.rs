@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::call::json::{self, Object};
 use crate::dialect::mould::Mould;
-use crate::dialect::stream::{Arguments, Facts, is_json, worse};
+use crate::dialect::stream::{Arguments, Facts, Names, is_json, worse};
 use crate::dialect::usage::{Contradiction, add, count};
 use crate::dialect::{Finish, Outcome, Usage};
 
@@ -91,6 +91,7 @@ pub(super) struct ChatFacts {
     usage: Option<Usage>,
     choices: BTreeMap<u64, Choice>,
     arguments: Arguments,
+    names: Names,
     text_bytes: u64,
     failed: bool,
     /// The end marker was seen.
@@ -185,6 +186,7 @@ impl ChatFacts {
             };
             let at = call.u64("index").unwrap_or(at as u64);
             if let Some(custom) = call.object("custom") {
+                self.names.add((index, at), custom.str("name").as_deref());
                 self.text_bytes += custom.str("input").map_or(0, |text| text.len() as u64);
             } else {
                 self.function(&call.object("function").unwrap_or_default(), (index, at));
@@ -197,6 +199,7 @@ impl ChatFacts {
     }
 
     fn function(&mut self, function: &Object<'_>, key: (u64, u64)) {
+        self.names.add(key, function.str("name").as_deref());
         let Some(arguments) = function.some("arguments") else {
             self.arguments.push(key, "");
             return;
@@ -267,6 +270,7 @@ impl Facts for ChatFacts {
             finish: ending,
             empty: self.choices.is_empty() || self.choices.values().any(|choice| !choice.has_content),
             broken_tool_call: self.arguments.broken(is_json),
+            called: self.names.called(),
             text_bytes: self.text_bytes,
         }
     }

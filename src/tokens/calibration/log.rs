@@ -26,6 +26,7 @@ struct Head {
 /// One sample, and what was known after it.
 #[derive(Serialize, Deserialize)]
 struct Line {
+    host: String,
     dialect: String,
     model: String,
     samples: u64,
@@ -72,7 +73,9 @@ impl Log {
                 for line in lines {
                     log.lines += 1;
                     let Ok(line) = serde_json::from_slice::<Line>(line) else { continue };
-                    let known = models.entry(Key { dialect: line.dialect, model: line.model }).or_default();
+                    let known = models
+                        .entry(Key { host: line.host, dialect: line.dialect, model: line.model })
+                        .or_default();
                     let sample = Sample { ratio: line.ratio, error: line.error };
                     known.restore(line.samples, line.scale, line.formula, sample);
                 }
@@ -127,6 +130,7 @@ impl Log {
 
 fn line(key: &Key, running: &Running, sample: Sample) -> Vec<u8> {
     let line = Line {
+        host: key.host.clone(),
         dialect: key.dialect.clone(),
         model: key.model.clone(),
         samples: running.samples,

@@ -2,6 +2,9 @@
 //!
 //! No tokenizer is published for Claude and Gemini, and formulas change without notice. Each billed call tells by how
 //! much the estimate of its prompt was off; a running ratio for each model learns from that, and says how sure it is.
+//!
+//! In a stack the layers do it: the innermost that counts what is sent notes an [`Expected`] in the receipt, and the
+//! meter has the calibration [`learn`](Calibration::learn) from it once the provider has told the use.
 
 mod log;
 mod scale;
@@ -15,7 +18,8 @@ use self::log::Log;
 use self::scale::{ENOUGH, ONE, Running, mul_div};
 use super::{Accuracy, Count};
 use crate::Error;
-use crate::call::{Call, Dialect};
+use crate::call::json::quote;
+use crate::call::{Call, Dialect, Doc};
 use crate::dialect::Usage;
 
 /// Models kept apart. Names come from callers; memory must not.
@@ -23,7 +27,7 @@ const MOST_MODELS: usize = 1_000;
 /// A smaller prompt is mostly framing, and teaches nothing about text.
 const LEAST: u64 = 50;
 
-/// Learns for each model how many tokens are billed for each that was estimated. Clones learn together.
+/// Learns for each model of each provider how many tokens are billed for each that was estimated. Clones learn together.
 ///
 /// The mean of the first ten billed calls, then a tenth of each new one, between 0.5 and 3, on top of the start
 /// factors by class of text. From 16 calls on the 95th percentile of the last 64 errors is the margin of
@@ -74,19 +78,37 @@ struct State {
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
+    host: String,
     dialect: String,
     model: String,
 }
 
 impl Key {
-    fn new(dialect: Dialect, model: &str) -> Self {
-        Self { dialect: dialect.name().to_owned(), model: undated(model) }
+    fn new(host: String, dialect: Dialect, model: &str) -> Self {
+        Self { host, dialect: dialect.name().to_owned(), model: undated(model) }
     }
+}
+
+/// Whom a call is sent to: the same model behind another host may be billed by other rules. Nothing for a call that
+/// does not say.
+fn host_of(call: &Call) -> String {
+    let uri = &call.parts.uri;
+    let named = match (uri.host(), uri.port_u16()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), None) => host.to_owned(),
+        (None, _) => {
+            let header = call.parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+            header.unwrap_or_default().to_owned()
+        }
+    };
+    // No longer name is a host's.
+    if named.len() > 253 + 6 { String::new() } else { named.to_ascii_lowercase() }
 }
 
 /// What a call is expected to be billed; learned from once its usage is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
+    host: String,
     dialect: Dialect,
     model: String,
     tokens: u64,
@@ -119,10 +141,11 @@ impl Expected {
             || (call.dialect == Dialect::OpenAiResponses && call.doc.some("prompt").is_some())
             || call.doc.str("truncation").is_some_and(|word| word != "disabled");
         let model = call.model().filter(|model| !dull && !model.is_empty())?;
-        if call.format().prompt(call).tools.iter().any(|tool| tool.hosted) {
+        if has_hosted_tools(call) {
             return None;
         }
         Some(Self {
+            host: host_of(call),
             dialect: call.dialect,
             model,
             tokens: count.likely,
@@ -135,6 +158,24 @@ impl Expected {
     pub fn tokens(&self) -> u64 {
         self.tokens
     }
+}
+
+/// True if the provider runs a tool of the call. Only what stands beside the messages is read.
+fn has_hosted_tools(call: &Call) -> bool {
+    if call.doc.some("tools").is_none() {
+        return false;
+    }
+    let messages = call.format().messages_member();
+    let mut body = String::from("{");
+    for (name, value) in call.doc.members().filter(|(name, _)| Some(*name) != messages) {
+        let comma = if body.len() > 1 { "," } else { "" };
+        body.extend([comma, &quote(name), ":", value]);
+    }
+    body.push('}');
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.uri = call.parts.uri.clone();
+    let rest = Call { dialect: call.dialect, parts, doc: Doc::new(body) };
+    rest.format().prompt(&rest).tools.iter().any(|tool| tool.hosted)
 }
 
 /// What came of one billed call.
@@ -151,6 +192,8 @@ pub enum Learned {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Scale {
+    /// Whom the calls were sent to: host, and port if one was named. Empty if the calls did not say.
+    pub host: String,
     /// Name of the wire format it was called in.
     pub dialect: String,
     /// The model, without provider, date and fine-tuning marks.
@@ -168,10 +211,12 @@ pub struct Scale {
 }
 
 impl fmt::Display for Scale {
-    /// One line for people: `claude-opus-5 (anthropic-messages): x 0.912 after 40 calls, error 1.2 % (median), 3.1 % (95 %)`.
+    /// One line for people: `claude-opus-5 (anthropic-messages at api.anthropic.com): x 0.912 after 40 calls, error
+    /// 1.2 % (median), 3.1 % (95 %)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { model, dialect, samples, scale, .. } = self;
-        write!(f, "{model} ({dialect}): x {}.{:03}", scale / ONE, scale % ONE / 1_000)?;
+        let Self { model, host, dialect, samples, scale, .. } = self;
+        let at = if host.is_empty() { "" } else { " at " };
+        write!(f, "{model} ({dialect}{at}{host}): x {}.{:03}", scale / ONE, scale % ONE / 1_000)?;
         write!(f, " after {samples} {}", if *samples == 1 { "call" } else { "calls" })?;
         if let (Some(median), Some(p95)) = (self.median_error, self.p95_error) {
             let percent = |error: u64| format!("{}.{} %", error / 10_000, error % 10_000 / 1_000);
@@ -203,7 +248,7 @@ impl Calibration {
         if billed < LEAST || expected.tokens == 0 {
             return Learned::Skipped("the prompt was too short");
         }
-        let key = Key::new(expected.dialect, &expected.model);
+        let key = Key::new(expected.host.clone(), expected.dialect, &expected.model);
         if answered.is_some_and(|answered| undated(answered) != key.model) {
             return Learned::Skipped("another model answered");
         }
@@ -230,8 +275,9 @@ impl Calibration {
     #[must_use]
     pub fn adjust(&self, call: &Call, count: Count) -> Count {
         let Some(model) = call.model() else { return count };
+        let key = Key::new(host_of(call), call.dialect, &model);
         let state = self.state();
-        let Some(running) = state.models.get(&Key::new(call.dialect, &model)) else { return count };
+        let Some(running) = state.models.get(&key) else { return count };
         if count.accuracy <= Accuracy::Formula && !running.drifts() {
             return count;
         }
@@ -246,6 +292,7 @@ impl Calibration {
     pub fn scales(&self) -> Vec<Scale> {
         let state = self.state();
         let scales = state.models.iter().map(|(key, running)| Scale {
+            host: key.host.clone(),
             dialect: key.dialect.clone(),
             model: key.model.clone(),
             samples: running.samples,

@@ -96,7 +96,10 @@ pub(super) fn show(out: &mut Out, counted: &Folder, as_json: bool) -> Ended {
     let tokens = grouped(counted.tokens);
     writeln!(out, "{tokens} tokens in {} {files} ({}, {}).", grouped(n), counted.accuracy, counted.encoding)?;
     if !counted.skipped.is_empty() {
-        complain(format_args!("{} files are no text and are not counted", counted.skipped.len()));
+        match counted.skipped.len() {
+            1 => complain(format_args!("1 file is no text and is not counted")),
+            n => complain(format_args!("{n} files are no text and are not counted")),
+        }
     }
     Ok(Code::Done)
 }

@@ -70,6 +70,28 @@ pub(crate) struct Cache {
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) disk_bytes: Option<u64>,
     pub(crate) ttl: Option<Span>,
+    /// Which id and time a stored answer is served with.
+    pub(crate) replay_identity: Identity,
+    /// Members of bodies that do not count, as JSON pointers with `*` for each element of an array.
+    pub(crate) leave_out: Vec<String>,
+}
+
+/// Which id and time a stored answer is served with.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Identity {
+    #[default]
+    Fresh,
+    Original,
+}
+
+/// How an upstream ends its streams.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum End {
+    #[default]
+    Marker,
+    FinishReason,
 }
 
 #[derive(Deserialize)]
@@ -131,6 +153,9 @@ pub(crate) struct Upstream {
     /// Web pages that may use the key, as they name themselves in `origin` headers.
     #[serde(default)]
     pub(crate) allow_origins: Vec<String>,
+    /// How it ends its streams; a few servers leave the end marker out.
+    #[serde(default)]
+    pub(crate) stream_end: End,
     #[serde(default = "Upstream::max_body")]
     pub(crate) max_body_bytes: usize,
     #[serde(default = "Upstream::connect")]
@@ -154,6 +179,7 @@ impl Upstream {
             key_env: None,
             key_header: None,
             allow_origins: Vec::new(),
+            stream_end: End::default(),
             max_body_bytes: Self::max_body(),
             connect_timeout: Self::connect(),
             answer_timeout: Self::answer(),

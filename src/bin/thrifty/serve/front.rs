@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use thrifty::budget::Budget;
 use thrifty::cache::CacheHandle;
 use thrifty::call::{Dialect, Reply, ReplyBody};
+use thrifty::dialect::StreamEnd;
 use thrifty::edge::{FromHttp, refuse};
 use thrifty::price::{CostState, Usd};
 use thrifty::receipt::{Draft, Ledger, Receipt, ReceiptHandle, Served};
@@ -22,7 +23,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Layer, ServiceExt};
 
 use super::bodies::{COST, Costing, Idle, Telling, Troubles};
-use super::config::Config;
+use super::config::{Config, End};
 use super::exit::Exit;
 use super::routes::{Routes, dialect_of};
 use super::stats;
@@ -43,6 +44,7 @@ pub(super) struct Front {
 struct Door {
     name: String,
     edge: Edge,
+    stream_end: StreamEnd,
     /// Web pages that may come in; `None` where everybody brings a key of their own.
     pages: Option<Vec<String>>,
 }
@@ -65,6 +67,10 @@ impl Front {
             }
             Door {
                 name: upstream.name.clone(),
+                stream_end: match upstream.stream_end {
+                    End::Marker => StreamEnd::Marker,
+                    End::FinishReason => StreamEnd::FinishReason,
+                },
                 edge: BoxCloneSyncService::new(edge.answering_errors()),
                 pages: upstream.key_env.is_some().then(|| upstream.allow_origins.clone()),
             }
@@ -142,6 +148,7 @@ impl Front {
         // What the server attached (a handle to upgrade the connection) has no place in a call that may outlive it.
         parts.extensions.clear();
         parts.extensions.insert(via);
+        parts.extensions.insert(door.stream_end);
         let body = Idle::new(body, self.body_timeout, self.troubles.clone());
         let reply = match door.edge.clone().oneshot(Request::from_parts(parts, body)).await {
             Ok(reply) => reply,

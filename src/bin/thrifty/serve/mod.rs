@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use clap::Args;
 use thrifty::budget::{Budget, Window};
-use thrifty::cache::CacheLayer;
+use thrifty::cache::{CacheLayer, ReplayIdentity};
 use thrifty::cap::{CapLayer, CapPolicy};
 use thrifty::receipt::Ledger;
 use thrifty::stack::Stack;
@@ -68,7 +68,8 @@ Settings, all of them optional but one [[upstream]]:
   follow_wishes = true            # clients' thrifty-.. headers
   [cache]
   path = "answers.redb"           # memory_bytes, disk_bytes
-  ttl = "24h"
+  ttl = "24h"                     # replay_identity = "original" keeps ids and times
+  leave_out = ["/messages/*/id"]  # members made up anew for each call, at your own risk
   [trim]
   budget = 32000                  # prompt tokens
   [cap]
@@ -83,6 +84,7 @@ Settings, all of them optional but one [[upstream]]:
   origin = "https://api.openai.com"
   key_env = "OPENAI_API_KEY"      # the key stays here; key_header, allow_origins
   idle_timeout = "5m"             # connect_timeout, answer_timeout, max_body_bytes
+  stream_end = "finish-reason"    # for servers that send no [DONE]
   [[upstream]]
   name = "anthropic"
   origin = "https://api.anthropic.com"
@@ -199,6 +201,12 @@ fn stack(config: &Config) -> Result<(Stack, Books), Error> {
     }
     if let Some(ttl) = config.cache.ttl {
         cache = cache.ttl(ttl.0);
+    }
+    if config.cache.replay_identity == config::Identity::Original {
+        cache = cache.replay_identity(ReplayIdentity::Original);
+    }
+    for path in &config.cache.leave_out {
+        cache = cache.leave_out(path);
     }
     let ledger = Ledger::default();
     let mut stack = Stack::builder().cache(cache.build()?).sink(ledger.clone());

@@ -62,6 +62,10 @@ struct Cache {
     not_stored: u64,
     bypassed: u64,
     flights: u64,
+    /// Why, by reason.
+    misses_by: BTreeMap<&'static str, u64>,
+    not_stored_by: BTreeMap<&'static str, u64>,
+    bypassed_by: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Serialize)]
@@ -91,6 +95,9 @@ impl Page {
                     not_stored: stats.not_stored,
                     bypassed: stats.bypassed,
                     flights: stats.flights,
+                    misses_by: stats.misses_by,
+                    not_stored_by: stats.refused_by,
+                    bypassed_by: stats.bypassed_by,
                 }
             }),
             budget: books.budget.as_ref().map(|budget| {
