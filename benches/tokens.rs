@@ -15,7 +15,7 @@ use thrifty::tokens::{Counter, Encoding};
 
 mod texts;
 
-use self::texts::{Dice, HOSTILE, KINDS, english, text};
+use self::texts::{Dice, HOSTILE, KINDS, code, english, json, text};
 
 type Count = Box<dyn Fn(&str) -> usize>;
 

@@ -42,7 +42,7 @@ pub(crate) fn english(dice: &mut Dice) -> String {
     word(dice.rank(12_000)) + end
 }
 
-fn code(dice: &mut Dice) -> String {
+pub(crate) fn code(dice: &mut Dice) -> String {
     let (name, other) = (word(dice.rank(800)), word(dice.rank(3000)));
     match dice.below(5) {
         0 => format!("    let {name}_{other} = self.{other}({name}, {});\n", dice.below(4000)),
@@ -55,7 +55,7 @@ fn code(dice: &mut Dice) -> String {
     }
 }
 
-fn json(dice: &mut Dice) -> String {
+pub(crate) fn json(dice: &mut Dice) -> String {
     let (name, other) = (word(dice.rank(60)), word(dice.rank(9000)));
     format!(
         "{{\"{name}\":\"{other} {}\",\"id\":{},\"ok\":true}},\n",
