@@ -1,7 +1,7 @@
 //! The counts of the pieces a thread has seen lately.
 //!
-//! Nineteen in twenty pieces of a text are words seen before. Three direct-mapped tables, by length: up to 15 bytes,
-//! where an entry is the bytes themselves beside their count, up to 32, and up to [`LONG`].
+//! Nineteen in twenty pieces of a text are words seen before. Four direct-mapped tables, by length: up to 15 bytes,
+//! where an entry is the bytes themselves beside their count, up to 32, up to [`LONG`], and up to [`LONGEST`].
 
 use std::cell::RefCell;
 
@@ -16,17 +16,21 @@ const MIDDLE_BITS: u32 = 12;
 const MIDDLE: usize = 32;
 /// Entries of the table of longer pieces: 128 bytes each.
 const LONG_BITS: u32 = 10;
+const LONG: usize = 124;
+/// Entries of the table of pieces longer still, mostly ruled lines and runs of spaces: 1 KB each.
+const LONGEST_BITS: u32 = 5;
 /// Longest piece that is remembered.
-pub(super) const LONG: usize = 126;
+pub(super) const LONGEST: usize = 1020;
 
 /// Where the count stands in the second word of a short key: the lower half of the last byte.
 const COUNT: u64 = 0x0f << 56;
 
-/// What a thread keeps between counts in one encoding: about 800 KB.
+/// What a thread keeps between counts in one encoding: about 830 KB.
 pub(super) struct Cache {
     short: Box<[[[u64; 2]; 2]; 1 << SHORT_BITS]>,
     middle: Box<[Middle; 1 << MIDDLE_BITS]>,
-    long: Box<[Long; 1 << LONG_BITS]>,
+    long: Box<[Long<LONG>; 1 << LONG_BITS]>,
+    longest: Box<[Long<LONGEST>; 1 << LONGEST_BITS]>,
     pub(super) merge: Large,
     pub(super) borders: [Vec<u32>; 2],
 }
@@ -41,10 +45,27 @@ struct Middle {
 }
 
 #[derive(Clone, Copy)]
-struct Long {
-    len: u8,
-    count: u8,
-    bytes: [u8; LONG],
+struct Long<const MOST: usize> {
+    len: u16,
+    count: u16,
+    bytes: [u8; MOST],
+}
+
+impl<const MOST: usize> Long<MOST> {
+    const EMPTY: Self = Self { len: 0, count: 0, bytes: [0; MOST] };
+
+    fn count(&self, piece: &[u8]) -> u64 {
+        let len = self.len as usize;
+        if len == piece.len() && self.bytes.get(..len) == Some(piece) { u64::from(self.count) } else { 0 }
+    }
+
+    fn keep(&mut self, piece: &[u8], count: u64) {
+        if let Some(bytes) = self.bytes.get_mut(..piece.len()) {
+            bytes.copy_from_slice(piece);
+            // Neither is above `MOST`.
+            (self.len, self.count) = (piece.len() as u16, count as u16);
+        }
+    }
 }
 
 /// A short piece: its bytes, and its length in the upper half of the last byte.
@@ -101,11 +122,11 @@ fn last(text: &[u8], at: usize) -> [u8; 16] {
 
 impl Cache {
     fn new() -> Option<Box<Self>> {
-        let empty = Long { len: 0, count: 0, bytes: [0; LONG] };
         Some(Box::new(Self {
             short: vec![[[0; 2]; 2]; 1 << SHORT_BITS].into_boxed_slice().try_into().ok()?,
             middle: vec![Middle::default(); 1 << MIDDLE_BITS].into_boxed_slice().try_into().ok()?,
-            long: vec![empty; 1 << LONG_BITS].into_boxed_slice().try_into().ok()?,
+            long: vec![Long::EMPTY; 1 << LONG_BITS].into_boxed_slice().try_into().ok()?,
+            longest: vec![Long::EMPTY; 1 << LONGEST_BITS].into_boxed_slice().try_into().ok()?,
             merge: Large::default(),
             borders: Default::default(),
         }))
@@ -130,7 +151,7 @@ impl Cache {
         *place = [[piece.0[0], piece.0[1] | count << 56], place[0]];
     }
 
-    /// Tokens of a piece of [`SHORT`] to [`LONG`] bytes; 0 if it is not here.
+    /// Tokens of a piece of [`SHORT`] to [`LONGEST`] bytes; 0 if it is not here.
     #[inline]
     pub(super) fn longer(&self, piece: &[u8]) -> u64 {
         let (words, hash) = words(piece);
@@ -139,22 +160,23 @@ impl Cache {
             let same = entry.words == words && entry.len as usize == piece.len();
             return if same { u64::from(entry.count) } else { 0 };
         }
-        let entry = &self.long[(hash >> (64 - LONG_BITS)) as usize];
-        let len = entry.len as usize;
-        if len == piece.len() && entry.bytes.get(..len) == Some(piece) { u64::from(entry.count) } else { 0 }
+        if piece.len() <= LONG {
+            self.long[(hash >> (64 - LONG_BITS)) as usize].count(piece)
+        } else {
+            self.longest[(hash >> (64 - LONGEST_BITS)) as usize].count(piece)
+        }
     }
 
     pub(super) fn keep_longer(&mut self, piece: &[u8], count: u64) {
         let (words, hash) = words(piece);
-        let (len, Ok(count)) = (piece.len() as u8, u8::try_from(count)) else { return };
         if piece.len() <= MIDDLE {
+            // A piece has no more tokens than bytes.
+            let (len, count) = (piece.len() as u8, count as u8);
             self.middle[(hash >> (64 - MIDDLE_BITS)) as usize] = Middle { words, len, count };
-            return;
-        }
-        let entry = &mut self.long[(hash >> (64 - LONG_BITS)) as usize];
-        if let Some(bytes) = entry.bytes.get_mut(..piece.len()) {
-            bytes.copy_from_slice(piece);
-            (entry.len, entry.count) = (len, count);
+        } else if piece.len() <= LONG {
+            self.long[(hash >> (64 - LONG_BITS)) as usize].keep(piece, count);
+        } else {
+            self.longest[(hash >> (64 - LONGEST_BITS)) as usize].keep(piece, count);
         }
     }
 }

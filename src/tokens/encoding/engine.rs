@@ -7,7 +7,7 @@
 use std::sync::OnceLock;
 
 use super::Encoding;
-use super::cache::{self, Cache, LONG, SHORT, Short};
+use super::cache::{self, Cache, LONGEST, SHORT, Short};
 use super::classes::Classes;
 use super::cut::{Joins, is_wide};
 use super::long;
@@ -44,13 +44,15 @@ impl Engine {
 
     fn new(split: Split) -> Option<Self> {
         let classes = Classes::get()?;
+        // What is kept longer than `core` is asked for ahead of it, so that its memory, three times as much as our
+        // tables take, lies at the end of the heap when it is freed and goes back to the system.
+        let room = Tokens::room();
         let core = match split {
             Split::O200k => tiktoken_rs::o200k_base(),
             Split::Cl100k => tiktoken_rs::cl100k_base(),
         };
         let core = core.ok()?;
-        let tokens = Tokens::read(&core)?;
-        // Its maps are three times as large as ours; nothing small of ours may stand in the way of their memory.
+        let tokens = room.fill(&core)?;
         drop(core);
         Some(Self { classes, vocabulary: Vocabulary::of(&tokens), joins: Joins::of(&tokens), split })
     }
@@ -173,7 +175,7 @@ impl Engine {
 
     /// Tokens of a piece of [`SHORT`] bytes or more that is not cut.
     fn whole(&self, cache: &mut Cache, piece: &[u8], limit: u64) -> u64 {
-        if piece.len() > LONG {
+        if piece.len() > LONGEST {
             return self.unkept(cache, piece, limit);
         }
         match cache.longer(piece) {

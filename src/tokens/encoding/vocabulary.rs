@@ -33,7 +33,7 @@ pub(super) struct Vocabulary {
     bytes: Vec<u8>,
 }
 
-/// Open addressing with linear probing, at most half full.
+/// Open addressing with linear probing, at most five eighths full: the filter answers most of what is not here.
 struct Table<K> {
     /// Side by side, so that a yes costs one look.
     slots: Vec<(K, u32)>,
@@ -42,7 +42,7 @@ struct Table<K> {
 
 impl<K: Copy + Default + PartialEq> Table<K> {
     fn for_entries(entries: usize) -> Self {
-        let slots = (entries.max(1) * 2).next_power_of_two();
+        let slots = (entries * 8 / 5 + 1).next_power_of_two();
         Self { slots: vec![(K::default(), NONE); slots], shift: 64 - slots.trailing_zeros() }
     }
 
@@ -242,9 +242,20 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
+    /// Room for the tokens of any of these encodings.
+    pub(super) fn room() -> Self {
+        Self { bytes: Vec::with_capacity(2 << 20), ends: Vec::with_capacity(200_000) }
+    }
+
     /// Reads all tokens out. `None` if they are not what they should be: at least every byte, none too long.
+    #[cfg(test)]
     pub(super) fn read(core: &CoreBPE) -> Option<Self> {
-        let mut new = Self { bytes: Vec::with_capacity(2 << 20), ends: Vec::with_capacity(200_000) };
+        Self::room().fill(core)
+    }
+
+    /// The same, into this room.
+    pub(super) fn fill(self, core: &CoreBPE) -> Option<Self> {
+        let mut new = self;
         // Ranks are without a gap; special tokens come after one.
         while let Ok(token) = core.decode_bytes(&[u32::try_from(new.ends.len()).ok()?]) {
             if token.is_empty() || token.len() > LONGEST {
