@@ -47,15 +47,20 @@ fn soon(done: impl Fn() -> bool) -> bool {
     false
 }
 
-/// Puts so many mebibytes of entries of 64 KiB, each key anew.
-fn put_mebibytes(disk: &Disk, world: &World, mebibytes: u64) -> u64 {
-    for n in 0..mebibytes * 16 {
+/// Stores an answer of 64 KiB for each, never more at once than may wait for the disk.
+fn fill(disk: &Disk, numbers: std::ops::Range<u64>) {
+    for n in numbers {
         disk.put(key(n), entry(n, 1, 64 << 10));
-        if n % 64 == 63 {
+        if n % 100 == 99 {
             disk.flush();
         }
     }
     disk.flush();
+}
+
+/// Puts so many mebibytes of entries of 64 KiB, each key anew.
+fn put_mebibytes(disk: &Disk, world: &World, mebibytes: u64) -> u64 {
+    fill(disk, 0..mebibytes * 16);
     world.longest()
 }
 
@@ -322,10 +327,7 @@ mod ordinals_ord {
             world.written() - before
         };
         let small = commits(0);
-        for n in 1_000..1_500 {
-            disk.put(key(n), entry(n, 1, 64 << 10));
-        }
-        disk.flush();
+        fill(&disk, 1_000..1_500);
         let large = commits(100);
         assert!(
             large <= small * 4,
@@ -342,10 +344,7 @@ mod seaweedfs {
     fn seaweedfs_11203_a_file_opens_after_a_kill_without_a_walk() {
         let world = World::without_power_cuts();
         let disk = open(&world);
-        for n in 0..400 {
-            disk.put(key(n), entry(n, 1, 64 << 10));
-        }
-        disk.flush();
+        fill(&disk, 0..400);
         let after = World::with(Path::new(PATH), world.bytes(Path::new(PATH)));
         let disk = open(&after);
         assert!(disk.stats().available);
