@@ -82,10 +82,8 @@ impl Filing {
             return Err("other-model");
         }
         let now = core.clock.now_ms();
-        if let Some(answered) = &outcome.model
-            && core.resolved.note(self.name, answered, self.sent_ms, now)
-        {
-            core.numbers.moved();
+        if let Some(answered) = &outcome.model {
+            core.note_model(self.name, answered, self.sent_ms, now)?;
         }
         let ttl = capped(ttl, self.asked.as_deref(), outcome.model.as_deref());
         let model = outcome.model.as_deref().or(self.asked.as_deref());

@@ -65,12 +65,12 @@ impl CacheHandle {
     pub async fn get(&self, call: &Call) -> Option<Reply> {
         let core = &self.core;
         let options = Options::among(&call.parts.extensions);
-        let wish = core.wish(call, options);
         for key in core.varied.all(core.key_of(call, options).ok()?) {
             let found = match core.tiers.get_memory(&key, core.clock.now_ms()) {
                 None => core.on_disk(call, &key).await,
                 found => found,
             };
+            let wish = core.wish(call, options);
             let good = found.filter(|entry| core.judge(entry, &wish) == Age::Good);
             if let Some(entry) = good
                 && let Some(rendered) = render(core, call.format(), &entry, want(call), is_silent(core, call))

@@ -17,7 +17,7 @@ use super::numbers::{Numbers, Tier};
 use super::policy::{Sampled, StorePolicy};
 use super::recall::Aliases;
 use super::render::FreshIds;
-use super::resolved::{NameId, Resolved};
+use super::resolved::{NameId, News, Resolved};
 use super::service::Cache;
 use super::settings::CacheBuilder;
 use super::store::Tiers;
@@ -131,12 +131,48 @@ impl Core {
 
     /// What `call` asks of an answer's age, and of who gave it.
     pub(super) fn wish(&self, call: &Call, options: Option<&Options>) -> Wish {
-        let wish = Wish::of(options);
+        Wish::of(options).by(self.present(call))
+    }
+
+    /// The only model whose answers to `call` are still good, if the name it asks for has moved.
+    pub(super) fn present(&self, call: &Call) -> Option<Arc<str>> {
         if self.resolved.moves() == 0 {
-            return wish;
+            return None;
         }
-        let scope = self.keyer.scope_tag(call, self.scope_of(options));
-        wish.by(self.resolved.present(&NameId::of(call, scope)))
+        self.resolved.present(&self.name_of(call))
+    }
+
+    fn name_of(&self, call: &Call) -> NameId {
+        let scope = self.scope_of(Options::among(&call.parts.extensions));
+        NameId::of(call, self.keyer.scope_tag(call, scope))
+    }
+
+    /// Takes note of who answered a call that was sent at `sent_ms`. An answer that nobody would be served is not
+    /// stored either.
+    pub(super) fn note_model(
+        &self,
+        name: NameId,
+        model: &str,
+        sent_ms: i64,
+        now_ms: i64,
+    ) -> Result<(), &'static str> {
+        match self.resolved.note(name, model, sent_ms, now_ms) {
+            News::None => Ok(()),
+            News::Moved => {
+                self.numbers.moved();
+                Ok(())
+            }
+            News::Former => Err("model-moved"),
+        }
+    }
+
+    /// Takes note of who gave an answer to `call` that was read from disk.
+    pub(super) fn learn_model(&self, call: &Call, entry: &Entry) {
+        if let Some(model) = &entry.outcome.model
+            && self.resolved.learn(self.name_of(call), model, entry.created_ms)
+        {
+            self.numbers.moved();
+        }
     }
 
     /// An entry of the memory tier that a call with this wish may have.
@@ -153,15 +189,18 @@ impl Core {
         (wish.judge(&entry, self.ttl, now_ms) == Age::Good).then_some(entry)
     }
 
-    /// An entry that memory does not have: of the file, or of that of the secret before.
+    /// An entry that memory does not have: of the file, or of that of the secret before. It may tell that the name which
+    /// was asked for has moved, so [`present`](Self::present) is to be asked again.
     pub(super) async fn on_disk(&self, call: &Call, key: &CacheKey) -> Option<Arc<Entry>> {
         let found = self.tiers.get_disk(key, self.clock.now_ms()).await;
         #[cfg(feature = "disk")]
-        if found.is_none() {
-            return super::former::find(self, call, key).await;
+        let found = match found {
+            None => super::former::find(self, call, key).await,
+            found => found,
+        };
+        if let Some(entry) = &found {
+            self.learn_model(call, entry);
         }
-        #[cfg(not(feature = "disk"))]
-        let _ = call;
         found
     }
 

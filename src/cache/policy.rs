@@ -147,7 +147,7 @@ pub(super) struct StorePolicy {
     pub(super) truncated: bool,
     /// Refusals, for so long.
     pub(super) refused: Option<Duration>,
-    /// False leaves out answers that call tools.
+    /// True leaves out answers that call tools.
     pub(super) skip_tool_calls: bool,
 }
 

@@ -177,7 +177,7 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
-    let Asks { want, mode, wish, mut old } = asks;
+    let Asks { want, mode, mut wish, mut old } = asks;
     let format = call.format();
     // In a shared scope what failed for another credential need not fail for this one.
     let shared = is_silent(&core, &call);
@@ -186,6 +186,7 @@ where
         && old.is_none()
         && let Some(entry) = core.on_disk(&call, &key).await
     {
+        wish = wish.by(core.present(&call));
         let age = core.judge(&entry, &wish);
         if age == Age::Good
             && let Some(reply) = caller.hit(&core, &entry, Tier::Disk)

@@ -237,12 +237,17 @@ impl CacheBuilder {
     /// member, calls that differ in it share an answer. Exactly this path is meant, in all formats; a member of the same
     /// name elsewhere counts. Another list of paths is another key, so a changed one begins with an empty cache.
     ///
+    /// [`build`](Self::build) refuses a path that means nothing (an element by its number, say), and one whose member is
+    /// known to hold what is asked in any format: messages, their content and roles, prompts, tools, the model.
+    ///
     /// # Example
     /// ```
     /// use thrifty::cache::CacheLayer;
     ///
     /// let layer = CacheLayer::builder().leave_out("/messages/*/id").build()?;
-    /// assert!(CacheLayer::builder().leave_out("messages").build().is_err());
+    /// for wrong in ["messages", "/messages", "/messages/0/id"] {
+    ///     assert!(CacheLayer::builder().leave_out(wrong).build().is_err());
+    /// }
     /// # Ok::<(), thrifty::Error>(())
     /// ```
     pub fn leave_out(mut self, path: impl Into<String>) -> Self {
@@ -448,6 +453,7 @@ impl CacheBuilder {
     /// Default: off. The caller pays with an answer that is older than the time to live, and the provider is asked for
     /// something nobody may ask for again. A refresh goes through the layers below this one, the budget too. Calls
     /// that say how fresh their answer has to be get no stale one. See [`refresh_receipts`](Self::refresh_receipts).
+    /// Embeddings are not kept beyond their time: for them this does nothing.
     pub fn stale_while_revalidate(mut self, time: Duration) -> Self {
         self.windows.revalidate = time;
         self
@@ -458,6 +464,7 @@ impl CacheBuilder {
     ///
     /// Default: off, so that errors are seen. Refusals of your own budget are not touched by it, nor is a stream that
     /// breaks in its middle: its head has left. Cost: stored answers take their room for so much longer.
+    /// Embeddings are not kept beyond their time: for them this does nothing.
     pub fn stale_if_error(mut self, time: Duration) -> Self {
         self.windows.error = time;
         self
@@ -467,6 +474,7 @@ impl CacheBuilder {
     /// ([`Options::max_stale`](crate::call::Options::max_stale), [`Options::stale_if_error`](crate::call::Options::stale_if_error)).
     ///
     /// Default: none beyond the two settings above. Cost: room.
+    /// Embeddings are not kept beyond their time: for them this does nothing.
     pub fn keep_stale(mut self, time: Duration) -> Self {
         self.windows.asked = time;
         self
@@ -488,6 +496,7 @@ impl CacheBuilder {
     /// Default: off. It breaks loops that send the same wrong call again and again, and costs the seconds in which the
     /// call would have been right again: a model that was just enabled, say. Kept in memory, 1,024 errors of up to
     /// 16 KiB, apart from answers; never in a shared scope.
+    /// For embeddings it does nothing: what was wrong in one batch need not be in the next.
     pub fn negative_ttl(mut self, time: Duration) -> Self {
         self.negative = time;
         self

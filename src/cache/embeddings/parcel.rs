@@ -17,6 +17,7 @@ use super::super::layer::Core;
 use super::super::policy::{storable, stored_headers};
 use super::super::purge::Since;
 use super::super::render::{Rendered, RenderedBody};
+use super::super::resolved::{NameId, capped};
 use super::super::service::is_another_model;
 use super::share::apportion;
 use crate::call::{Call, Options, Reply, ReplyBody};
@@ -34,6 +35,8 @@ pub(super) struct Parcel {
     /// The flights of some of its inputs: a place in `keys`, and the duty to answer. Only their answers are stored.
     pub(super) leads: Vec<(usize, Lead)>,
     pub(super) since: Since,
+    /// Why it is sent, for the figures.
+    pub(super) why: &'static str,
 }
 
 /// What came back.
@@ -88,12 +91,11 @@ where
     S::Future: Send,
 {
     let (mut sender, receiver) = oneshot::channel();
-    let reads = core.mode_of(Options::among(&parcel.call.parts.extensions)).reads();
-    core.numbers.miss(if reads { "absent" } else { "asked" });
+    core.numbers.miss(parcel.why);
     receipt::note(&parcel.call, |receipt| receipt.served = Served::Upstream);
     let hold = Draft::of(&parcel.call).map(Draft::hold);
     tokio::spawn(async move {
-        let Parcel { call, keys, leads, since } = parcel;
+        let Parcel { call, keys, leads, since, why: _ } = parcel;
         let draft = Draft::of(&call).cloned();
         let (places, leads): (Vec<usize>, Vec<Lead>) = leads.into_iter().unzip();
         let filing = Filing {
@@ -102,6 +104,8 @@ where
                 .and_then(|options| options.ttl)
                 .map_or(core.ttl, |ttl| ttl.min(core.ttl)),
             asked: call.model(),
+            name: NameId::of(&call, since.stamp.scope),
+            sent_ms: core.clock.now_ms(),
             keys: keys.clone(),
             since,
         };
@@ -208,6 +212,8 @@ struct Filing {
     since: Since,
     ttl: Duration,
     asked: Option<String>,
+    name: NameId,
+    sent_ms: i64,
 }
 
 impl Filing {
@@ -238,6 +244,7 @@ impl Filing {
             let parts = apportion(total, tokens.as_deref().unwrap_or(weights)).into_iter();
             parts.map(|part| i128::try_from(part).ok().map(Usd::from_pico)).collect::<Option<Vec<_>>>()
         });
+        let ttl = capped(self.ttl, self.asked.as_deref(), outcome.model.as_deref());
         let (frame, headers, table) = (apart.frame(), stored_headers(&parts.headers), core.prices.id());
         let entry = |at: usize| {
             let count = tokens.as_ref().map(|tokens| tokens[at]);
@@ -252,7 +259,7 @@ impl Filing {
                 body,
                 frames: None,
                 created_ms: now,
-                ttl: self.ttl,
+                ttl,
                 outcome: Outcome { usage: count.map(|count| Usage::of(count, 0)), ..outcome.clone() },
                 cost: costs.as_ref().map(|costs| costs[at]),
                 table: Some(table.clone()),
@@ -290,6 +297,9 @@ impl Filing {
             && is_another_model(&core.prices, asked, answered)
         {
             return Err("other-model");
+        }
+        if let Some(answered) = &outcome.model {
+            core.note_model(self.name, answered, self.sent_ms, core.clock.now_ms())?;
         }
         if flights.is_empty() {
             return Err("own-call");

@@ -51,15 +51,21 @@ where
         slot.set(whole.then(|| plan.keys[0]));
     }
     let wish = core.wish(&call, Options::among(&call.parts.extensions));
-    let found = match mode.reads() {
-        false => vec![None; plan.keys.len()],
-        true => {
-            let known = |key| core.remembered(key, &wish).map(|entry| Found { entry, from: Served::Memory });
-            plan.keys.iter().map(known).collect()
-        }
+    let (found, since) = (vec![None; plan.keys.len()], Since::default());
+    let mut batch = Batch {
+        core: core.clone(),
+        inner: inner.clone(),
+        since,
+        call,
+        plan,
+        mode,
+        wish,
+        found,
+        moved: false,
     };
-    let since = Since::default();
-    let mut batch = Batch { core: core.clone(), inner: inner.clone(), since, call, plan, mode, wish, found };
+    if mode.reads() {
+        batch.look_in_memory();
+    }
     if batch.found.iter().all(Option::is_some) && !batch.differs() {
         return CacheFuture::done(Ok(batch.put_together(None)));
     }
@@ -78,6 +84,8 @@ struct Batch<S> {
     /// Purges before anything was sent.
     since: Since,
     found: Vec<Option<Found>>,
+    /// Some of it is known from a former model alone.
+    moved: bool,
 }
 
 /// What was paid for by this call.
@@ -162,12 +170,37 @@ where
         Ok(self.put_together(Some(&paid)))
     }
 
+    fn look_in_memory(&mut self) {
+        let now_ms = self.core.clock.now_ms();
+        for (found, key) in self.found.iter_mut().zip(&self.plan.keys) {
+            let entry = self.core.tiers.get_memory(key, now_ms);
+            *found = entry.map(|entry| Found { entry, from: Served::Memory });
+        }
+        self.keep_good();
+    }
+
     async fn look_on_disk(&mut self) {
         for (found, key) in self.found.iter_mut().zip(&self.plan.keys) {
             if found.is_none() {
                 let entry = self.core.tiers.get_disk(key, self.core.clock.now_ms()).await;
-                let entry = entry.filter(|entry| self.core.judge(entry, &self.wish) == Age::Good);
+                if let Some(entry) = &entry {
+                    self.core.learn_model(&self.call, entry);
+                }
                 *found = entry.map(|entry| Found { entry, from: Served::Disk });
+            }
+        }
+        // What was read may tell that the name has moved.
+        self.wish = self.wish.clone().by(self.core.present(&self.call));
+        self.keep_good();
+    }
+
+    /// Forgets what this call may not have.
+    fn keep_good(&mut self) {
+        for found in &mut self.found {
+            let age = found.as_ref().map(|found| self.core.judge(&found.entry, &self.wish));
+            self.moved |= age == Some(Age::Moved);
+            if age.is_some_and(|age| age != Age::Good) {
+                *found = None;
             }
         }
     }
@@ -241,6 +274,7 @@ where
             keys: questions.iter().map(|question| self.plan.keys[*question]).collect(),
             leads,
             since: self.since,
+            why: self.why(),
         };
         let answer = send(self.core.clone(), self.inner.clone(), parcel).await.map_err(|_| lost())?;
         let sent = match &*answer {
@@ -285,6 +319,7 @@ where
             keys: self.plan.order.iter().map(|question| self.plan.keys[*question]).collect(),
             leads,
             since: self.since,
+            why: self.why(),
         };
         let answer = send(self.core.clone(), self.inner.clone(), parcel).await.map_err(|_| lost())?;
         match &*answer {
@@ -319,6 +354,15 @@ where
         if self.mode.reads() { Went::Miss } else { Went::Request }
     }
 
+    /// The same for the figures.
+    fn why(&self) -> &'static str {
+        match (self.mode.reads(), self.moved) {
+            (false, _) => "asked",
+            (true, true) => "model-moved",
+            (true, false) => "absent",
+        }
+    }
+
     /// Whether a failed reply to these questions is one to this call, too.
     fn may_pass(&self, sent: &Sent, questions: &[usize]) -> bool {
         !sent.parts.status.is_success() || self.plan.narrow(&self.call, questions).is_none()
@@ -343,6 +387,7 @@ where
             found.as_ref().is_some_and(|found| Some(&found.entry.outcome.model) != model.as_ref())
         };
         let stale: Vec<bool> = self.found.iter().map(older).collect();
+        self.moved |= stale.contains(&true);
         for (found, stale) in self.found.iter_mut().zip(&stale) {
             if *stale {
                 *found = None;
