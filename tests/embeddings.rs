@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may stop at the first surprise")]
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -501,6 +502,67 @@ async fn vectors_of_two_models_are_never_in_one_reply() {
     assert_eq!(upstream.take().last(), Some(&quoted(&["a", "b"])));
     let (body, receipt) = ask(&client, &call).await;
     assert_eq!((body, receipt.served), (direct(&call), Served::Memory));
+}
+
+/// Answers its first call as one model and all others as its successor.
+fn moving() -> Upstream {
+    let began = AtomicBool::new(false);
+    Upstream::answering(move |_, call| {
+        let date = if began.swap(true, Ordering::SeqCst) { "-2026-01-01" } else { "-2025-01-01" };
+        Reply::new(body_for(call, tokens_in(call)).replace("-3-small", &format!("-3-small{date}")).into())
+    })
+}
+
+#[tokio::test]
+async fn one_index_never_gets_vectors_of_a_former_model() {
+    let clock = ManualClock::at_ms(1_795_000_000_000);
+    let week = Duration::from_secs(7 * 24 * 3_600);
+    let layer = CacheLayer::builder().ttl(week).clock(clock.clone()).build().unwrap();
+    let upstream = moving();
+    let client = upstream.through(&layer);
+    for inputs in [&["a", "b"][..], &["c"]] {
+        ask(&client, &embed(inputs)).await;
+        clock.advance(Duration::from_secs(1));
+    }
+    upstream.take();
+    let (body, _) = ask(&client, &embed(&["a"])).await;
+    assert!(String::from_utf8_lossy(&body).contains("2026"), "{body:?}");
+    let (body, receipt) = ask(&client, &embed(&["b", "c", "a"])).await;
+    assert!(!String::from_utf8_lossy(&body).contains("2025"), "{body:?}");
+    assert_eq!((receipt.inputs, receipt.inputs_known), (3, 2));
+    assert_eq!(upstream.take(), [quoted(&["a"]), quoted(&["b"])], "the former model's are asked for anew");
+    assert_eq!(layer.handle().stats().misses_by.get("model-moved"), Some(&2));
+    // A name that moves tells so with its next answer, or after a day.
+    clock.advance(Duration::from_secs(24 * 3_600));
+    ask(&client, &embed(&["c"])).await;
+    assert_eq!(upstream.take(), [quoted(&["c"])], "a day at most");
+}
+
+#[cfg(feature = "disk")]
+#[tokio::test]
+async fn vectors_of_a_former_model_do_not_come_back_with_a_restart() {
+    for again in [["b", "a"], ["a", "b"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = ManualClock::at_ms(1_795_000_000_000);
+        let open = || {
+            let builder = CacheLayer::builder().disk(dir.path().join("vectors.redb"));
+            builder.clock(clock.clone()).build().unwrap()
+        };
+        let upstream = moving();
+        {
+            let layer = open();
+            let client = upstream.through(&layer);
+            for input in ["a", "b"] {
+                ask(&client, &embed(&[input])).await;
+                clock.advance(Duration::from_secs(1));
+            }
+            layer.handle().flush().await;
+        }
+        upstream.take();
+        let (body, receipt) = ask(&upstream.through(&open()), &embed(&again)).await;
+        assert!(!String::from_utf8_lossy(&body).contains("2025"), "{body:?}");
+        assert_eq!((upstream.take(), receipt.inputs_known), (vec![quoted(&["a"])], 1));
+    }
 }
 
 #[tokio::test]

@@ -652,6 +652,104 @@ async fn when_a_name_stands_for_another_model_what_the_former_one_gave_is_not_se
     }
 }
 
+const OLD: &str = "gpt-5-mini-2025-08-07";
+const NEW: &str = "gpt-5-mini-2026-02-01";
+
+#[cfg(feature = "disk")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_does_not_bring_back_what_a_former_model_gave() {
+    // What is asked after the restart, before the former model's answer is.
+    for asked in [&["two"][..], &["three"], &["two", "three"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("answers.redb");
+        let open = |model: fn(usize) -> &'static str| {
+            Bench::new(
+                |builder| builder.disk(&path).secret(Secret::from_bytes([1; 32])),
+                move |n| Ok(reply(200, by(model(n), n))),
+            )
+        };
+        let bench = open(|n| if n == 0 { OLD } else { NEW });
+        for question in ["one", "two"] {
+            bench.body(ask(question)).await;
+            bench.wait(secs(1));
+        }
+        assert!(bench.handle.get(&ask("one")).await.is_none(), "moved");
+        bench.handle.flush().await;
+        drop(bench);
+
+        let bench = open(|_| NEW);
+        bench.wait(secs(2));
+        for question in asked {
+            bench.body(ask(question)).await;
+        }
+        let before = bench.calls();
+        assert_eq!(bench.body(ask("one")).await, by(NEW, before), "after {asked:?}");
+        assert_eq!(bench.body(ask("one")).await, by(NEW, before), "it is stored");
+        let stats = bench.handle.stats();
+        assert_eq!(stats.misses_by.get("model-moved"), Some(&1), "after {asked:?}: {stats:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_of_tenants_does_not_make_the_cache_forget_a_move() {
+    const CROWD: usize = 6_000;
+    let models = Arc::new(AtomicUsize::new(0));
+    let present = models.clone();
+    let bench = Bench::new(
+        |builder| builder.memory_bytes(256 << 20),
+        move |n| Ok(reply(200, by([OLD, NEW][present.load(Ordering::SeqCst)], n))),
+    );
+    let of = |question: &str, who: usize| {
+        ask(question).with(Options::new().scope(Scope::tenant(&who.to_string())))
+    };
+    for (at, question) in ["one", "two"].into_iter().enumerate() {
+        models.store(at, Ordering::SeqCst);
+        for who in 0..CROWD {
+            bench.body(of(question, who)).await;
+        }
+        bench.wait(secs(1));
+    }
+    let mut served = [0; 2];
+    for who in 0..CROWD {
+        for (served, question) in served.iter_mut().zip(["one", "two"]) {
+            *served += usize::from(bench.handle.get(&of(question, who)).await.is_some());
+        }
+    }
+    assert_eq!(served, [0, CROWD], "of the former model, of the present one");
+}
+
+#[tokio::test]
+async fn a_former_models_answer_that_was_on_its_way_is_not_stored() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let (opened, calls) = (gate.clone(), Arc::new(AtomicUsize::new(0)));
+    let clock = ManualClock::at_ms(NOW);
+    let layer = CacheLayer::builder().clock(clock.clone()).build().unwrap();
+    let inner = service_fn(move |_: Call| {
+        let (gate, n) = (opened.clone(), calls.fetch_add(1, Ordering::SeqCst));
+        async move {
+            if n == 1 {
+                gate.acquire().await.unwrap().forget();
+            }
+            Ok::<_, BoxError>(reply(200, by([OLD, OLD, NEW][n], n)))
+        }
+    });
+    let (client, handle) = (Client::new(layer.layer(inner)), layer.handle());
+    let send = |question| client.clone().oneshot(ask(question));
+    send("one").await.unwrap();
+    clock.advance(secs(1));
+    let slow = tokio::spawn(send("two"));
+    while handle.stats().flights == 0 {
+        tokio::task::yield_now().await;
+    }
+    clock.advance(secs(1));
+    send("three").await.unwrap();
+    clock.advance(secs(1));
+    gate.add_permits(1);
+    assert!(slow.await.unwrap().is_ok(), "its caller gets it");
+    assert_eq!(handle.stats().refused_by.get("model-moved"), Some(&1));
+    assert!(handle.get(&ask("three")).await.is_some() && handle.get(&ask("one")).await.is_none());
+}
+
 #[tokio::test]
 async fn an_answer_to_a_name_that_may_move_lives_for_a_day_at_most() {
     let day = 24 * 3_600;
@@ -716,6 +814,31 @@ async fn members_left_out_by_the_operator_do_not_count_and_the_shortcut_knows_it
             bench.body(call(id, text)).await;
         }
         assert_eq!(bench.calls(), calls, "{paths:?}");
+    }
+}
+
+#[test]
+fn a_path_that_takes_the_question_out_of_the_key_or_means_nothing_is_refused() {
+    for path in [
+        "/messages",
+        "/messages/*/content",
+        "/messages/*/role",
+        "/contents/*/parts",
+        "/input",
+        "/prompt/id",
+        "/system",
+        "/instructions",
+        "/model",
+        "/tools",
+        "/messages/*",
+        "/messages/0/id",
+        "/messages/*id",
+        "/messages/ * /id",
+    ] {
+        let error = CacheLayer::builder().leave_out(path).build().unwrap_err();
+        assert_eq!(error.kind(), Kind::BadSetting, "{path}");
+        let text = error.to_string();
+        assert!(text.contains(path) && !text.contains('\n'), "{path}: {text}");
     }
 }
 

@@ -10,6 +10,9 @@
 //! - Calls whose answer depends on more than the request (tools the provider runs, content by URL, stored
 //!   conversations) pass by.
 //! - A batch of embeddings is looked up input by input, and only inputs that are not known are sent.
+//! - When the name asked for stands for another model, what the former one gave is not served any more. That is known
+//!   as soon as an answer of the new model has been seen in the same scope, from the provider or from disk, since the
+//!   start; for the 65,536 names asked for last. Answers to a name that may move are stored for a day at most.
 //! - Trouble with the cache file never fails or slows a call.
 //!
 //! An answer that is served again gets an id and a time of its own; see [`ReplayIdentity`]. Each reply says in the
@@ -18,7 +21,7 @@
 //! tier, which `cache-status` has no word for.)
 //!
 //! Kept: status, a few headers, the body. Not kept: the prompt. Who pays: the first caller. When it may be wrong: a
-//! floating model name moved on within the time to live, or answers are meant to vary; say
+//! floating model name moved on and nothing of the new model has been seen yet, or answers are meant to vary; say
 //! [`CacheMode::NoCache`](crate::call::CacheMode) for a call that wants a new answer.
 //!
 //! # Example
