@@ -16,11 +16,15 @@ const HOLDERS: &[&str] = &[
     "file",
     "functioncall",
     "functionresponse",
+    "generationconfig",
     "history",
     "input",
     "inputs",
+    "item",
+    "items",
     "message",
     "messages",
+    "outputconfig",
     "part",
     "parts",
     "request",
@@ -42,14 +46,19 @@ const ASKED: &[&str] = &[
     "audio",
     "bytes",
     "cachedcontent",
+    "code",
+    "codeexecutionresult",
     "context",
+    "custom",
     "data",
     "deployment",
     "description",
     "developer",
+    "encryptedcontent",
+    "executablecode",
+    "filedata",
     "fileid",
     "fileids",
-    "filedata",
     "fileuri",
     "fileurl",
     "format",
@@ -61,6 +70,7 @@ const ASKED: &[&str] = &[
     "imageurl",
     "inlinedata",
     "inputaudio",
+    "inputschema",
     "instruction",
     "instructions",
     "json",
@@ -70,6 +80,7 @@ const ASKED: &[&str] = &[
     "modelid",
     "models",
     "output",
+    "outputformat",
     "parameters",
     "preamble",
     "prompt",
@@ -93,9 +104,14 @@ const ASKED: &[&str] = &[
     "template",
     "text",
     "texts",
+    "thinking",
+    "thought",
+    "tool",
     "toolchoice",
     "toolconfig",
+    "toolname",
     "tools",
+    "transcript",
     "type",
     "uri",
     "url",
@@ -133,9 +149,11 @@ pub(super) fn names(path: &str) -> Result<&str, Error> {
         list.contains(&plain.to_ascii_lowercase().as_str())
     };
     let last = names.rsplit('/').next().unwrap_or_default();
-    if is(HOLDERS, last) || names.split('/').any(|name| is(ASKED, name)) {
+    let holds = is(HOLDERS, last) || names.split('/').any(|name| is(ASKED, name));
+    // Whose words they are, or which tool is called; elsewhere a name is one of the client's own.
+    if holds || (last == "name" && names.split('/').any(|name| is(HOLDERS, name))) {
         return refused(
-            "holds what is asked: other questions would get the same answer",
+            "is named like what holds the question: other questions could get the same answer",
             "leave out only what a client makes up for each call: /messages/*/id",
         );
     }
@@ -210,12 +228,16 @@ mod tests {
             "/tool_choice",
             "/response_format",
             "/generationConfig/responseSchema",
+            "/generationConfig",
+            "/output_config",
+            "/contents/*/parts/*/functionCall/name",
+            "/messages/*/name",
             "/requests",
             "/requests/*/content",
             "/texts",
         ] {
             let error = names(path).expect_err(path).to_string();
-            assert!(error.contains("what is asked"), "{path}: {error}");
+            assert!(error.contains("holds the question"), "{path}: {error}");
         }
     }
 
@@ -232,6 +254,7 @@ mod tests {
             "/trace",
             "/x",
             "/metadata/request_id",
+            "/metadata/name",
             "/extra_body/trace-id",
         ] {
             assert_eq!(names(path).expect(path), &path[1..]);
