@@ -177,6 +177,15 @@ impl Shared {
         Keys::new(&self.mac_key, tag)
     }
 
+    /// The keys that seal an entry of a scope; `None` where it is to be encrypted and has no salt.
+    fn sealing_keys(&self, tag: &Tag) -> Option<Keys> {
+        #[cfg(feature = "encrypt")]
+        if self.options.encrypt && !lock(&self.salts).contains_key(tag) {
+            return None;
+        }
+        Some(self.keys(tag))
+    }
+
     /// Makes a key unknown at once, so that no older entry of it is served; its record goes with the next commit.
     fn forget(&self, key: &CacheKey) {
         lock(&self.pending).remove(key);
@@ -357,6 +366,18 @@ impl Disk {
     pub async fn remove_async(&self, key: &CacheKey) {
         self.shared.forget(key);
         self.until(|done| Job::Remove(key.locator(), done)).await;
+    }
+
+    /// Makes an entry unknown at once, and durably so soon.
+    pub(in crate::cache) fn remove_soon(&self, key: &CacheKey) {
+        self.shared.forget(key);
+        // An error means that the writer is gone.
+        let _ = self.jobs.send(Job::Remove(key.locator(), Box::new(|| {})));
+    }
+
+    /// True while nothing has taken an entry of the file away.
+    pub(in crate::cache) fn knows(&self, key: &CacheKey) -> bool {
+        lock(&self.shared.index).find(&key.locator()).is_some()
     }
 
     /// Makes an entry unknown at once, and durably so with the next commit.
