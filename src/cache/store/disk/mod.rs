@@ -4,6 +4,7 @@
 //! fails or makes a call wait: stores are handed to one writer thread and committed in groups; a read that takes
 //! too long is a miss; a file that cannot be used leaves the tier without effect, says so once and is tried again.
 //! Only what must be durable before it returns (a removal, a purge, a flush) waits for the disk.
+//! While another process has the file there is nothing to wait for: they count here, and in the file once it is had.
 //!
 //! # Memory
 //! About 20 MiB (16 for the engine's pages, 4 for blocks read or written last), 80 bytes for each entry in the file,
