@@ -62,6 +62,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tower::util::{Either, MapErr, option_layer};
 use tower_layer::{Identity, Layer};
@@ -80,6 +81,9 @@ use crate::tier::{Tier, TierLayer, TierPolicy, switch};
 use crate::tokens::{BoxCountEndpoint, Calibration, CountEndpoint, Counter};
 use crate::trim::{Ask, AskLayer, Trim, TrimLayer, TrimPolicy};
 use crate::{BoxError, Error};
+
+/// Stacks with a counter of their own, so far.
+static COUNTERS: AtomicU64 = AtomicU64::new(0);
 
 /// All layers in the recommended order, as one. Clones, and all services made from them, share one cache, one
 /// budget, one set of sinks.
@@ -164,15 +168,15 @@ impl Stack {
             switch(&mut call, model).ok().map(|()| call)
         });
         let mut calls: Vec<Call> = Vec::new();
-        for mut outbound in std::iter::once(call.clone()).chain(switched) {
-            // What trim refuses was never sent.
-            if self.trim.as_ref().is_some_and(|trim| trim.trim(&mut outbound).is_err()) {
-                continue;
-            }
-            let capped = match &self.cap {
-                Some(cap) => cap.outcomes(&outbound).collect(),
+        for outbound in std::iter::once(call.clone()).chain(switched) {
+            let trimmed = match &self.trim {
+                Some(trim) => trim.outcomes(&outbound, self.ask.is_some()),
                 None => vec![outbound],
             };
+            let capped = trimmed.into_iter().flat_map(|outbound| match &self.cap {
+                Some(cap) => cap.outcomes(&outbound).collect(),
+                None => vec![outbound],
+            });
             for outbound in capped {
                 let same = |other: &Call| {
                     other.doc.bytes() == outbound.doc.bytes() && other.parts.uri == outbound.parts.uri
@@ -393,6 +397,8 @@ impl StackBuilder {
         if let Some(clock) = self.clock {
             meter = meter.with_clock(clock);
         }
+        // Another counter may cut the same call elsewhere, and what it does cannot be told from its settings.
+        let own_counter = self.counter.is_some().then(|| COUNTERS.fetch_add(1, Ordering::Relaxed));
         let mut counter = self.counter.unwrap_or_default();
         if let Some(calibration) = self.calibration {
             counter = counter.calibrated(calibration);
@@ -432,6 +438,9 @@ impl StackBuilder {
             ] {
                 hash.update(&[u8::from(part.is_some())]);
                 hash.update(&part.unwrap_or_default());
+            }
+            if let Some(number) = own_counter.filter(|_| trim.is_some()) {
+                hash.update(&number.to_le_bytes());
             }
             RecallLayer::new(cache, *hash.finalize().as_bytes())
         });

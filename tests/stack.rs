@@ -4,10 +4,13 @@
 use std::sync::{Arc, Mutex};
 
 use thrifty::BoxError;
-use thrifty::call::{Call, Reply};
+use thrifty::cache::CacheLayer;
+use thrifty::call::{Call, Options, Reply};
 use thrifty::receipt::{Receipt, ReceiptHandle};
 use thrifty::stack::{Stack, StackBuilder};
 use thrifty::tier::{Condition, Rule, TierPolicy};
+use thrifty::tokens::{Counter, Tokenizer};
+use thrifty::trim::TrimPolicy;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 fn asks(model: &str) -> Call {
@@ -243,4 +246,129 @@ async fn a_stack_is_purged_flushed_and_counted_without_its_cache_at_hand() {
     assert_eq!((stats.stored, stats.purges, stats.memory_hits), (5, 2, 2));
     let bare = Stack::builder().without_cache().build().unwrap();
     assert!(!bare.purge_all().await && !bare.purge(&Scope::tenant("ann")).await && bare.stats().is_none());
+}
+
+/// An answer of Claude's, and its count of a prompt, as a provider that bills `tokens` for any.
+fn claude(
+    tokens: u64,
+) -> (
+    impl Service<Call, Response = Reply, Error = BoxError, Future: Send> + Clone + Send + Sync + 'static,
+    Models,
+) {
+    let sent = Models::default();
+    let seen = sent.clone();
+    let provider = service_fn(move |call: Call| {
+        let body = if call.parts.uri.path().ends_with("/count_tokens") {
+            format!(r#"{{"input_tokens":{tokens}}}"#)
+        } else {
+            seen.lock().unwrap().push(call.model().unwrap_or_default());
+            format!(
+                r#"{{"id":"msg_1","type":"message","role":"assistant","model":"claude-opus-5","content":[{{"type":"text","text":"Yes."}}],"stop_reason":"end_turn","stop_sequence":null,"usage":{{"input_tokens":{tokens},"output_tokens":3}}}}"#
+            )
+        };
+        async { Ok::<_, BoxError>(Reply::new(body.into())) }
+    });
+    (provider, sent)
+}
+
+/// A talk of `turns` turns and one question more.
+fn talk(url: &str, model: &str, turns: usize) -> Call {
+    let mut messages = String::new();
+    for turn in 0..turns {
+        let text = format!("{turn} The ferry left the harbour at noon, and nobody waved. ").repeat(8);
+        messages +=
+            &format!(r#"{{"role":"user","content":"{text}"}},{{"role":"assistant","content":"{text}"}},"#);
+    }
+    Call::post(
+        url,
+        format!(
+            r#"{{"model":"{model}","max_tokens":64,"messages":[{messages}{{"role":"user","content":"And?"}}]}}"#
+        ),
+    )
+}
+
+#[tokio::test]
+async fn what_was_trimmed_by_the_providers_count_is_forgotten_too() {
+    let talk = talk("https://api.anthropic.com/v1/messages", "claude-opus-5", 20);
+    let count = thrifty::tokens::count(&talk);
+    let budget = count.likely + (count.at_most - count.likely) * 3 / 4;
+    // The provider counts less than may be, so all is kept; or more, so more is cut than by the estimate.
+    for told in [count.likely, count.at_most * 2] {
+        let (provider, sent) = claude(told);
+        let stack =
+            Stack::builder().trim(TrimPolicy::new()).count_endpoint(provider.clone()).build().unwrap();
+        let service = stack.layer(provider);
+        let call = || talk.clone().with(Options::new().budget(budget));
+        for _ in 0..2 {
+            if let Err(error) = service.clone().oneshot(call()).await {
+                panic!("told {told}: {error}");
+            }
+        }
+        assert_eq!(sent.lock().unwrap().len(), 1, "told {told}: the second is a repeat");
+        assert!(stack.invalidate(&call()).await);
+        service.clone().oneshot(call()).await.unwrap();
+        assert_eq!(sent.lock().unwrap().len(), 2, "told {told}: what is forgotten is asked for again");
+    }
+}
+
+/// Counts each byte.
+struct ByByte;
+
+impl Tokenizer for ByByte {
+    fn name(&self) -> &'static str {
+        "bytes"
+    }
+
+    fn count(&self, text: &str) -> Option<u64> {
+        Some(text.len() as u64)
+    }
+}
+
+#[tokio::test]
+async fn stacks_that_count_otherwise_take_no_shortcut_of_each_other() {
+    let cache = CacheLayer::in_memory();
+    let lengths = Arc::new(Mutex::new(Vec::new()));
+    let seen = lengths.clone();
+    let provider = service_fn(move |call: Call| {
+        seen.lock().unwrap().push(call.doc.elements("messages").map_or(0, |messages| messages.len()));
+        async { Ok::<_, BoxError>(by("our-chat", "stop")) }
+    });
+    let talk = talk("https://api.openai.com/v1/chat/completions", "our-chat", 3);
+    let of = |counter: Counter| {
+        let policy = TrimPolicy::new().with_budget(1_500);
+        Stack::builder()
+            .cache(cache.clone())
+            .trim(policy)
+            .counter(counter)
+            .build()
+            .unwrap()
+            .layer(provider.clone())
+    };
+    of(Counter::default().model("our-chat", "gpt-4o")).oneshot(talk.clone()).await.unwrap();
+    of(Counter::default().tokenizer("our-chat", Arc::new(ByByte))).oneshot(talk).await.unwrap();
+    let lengths = lengths.lock().unwrap();
+    assert!(lengths.len() == 2 && lengths[1] < lengths[0], "each cuts by its own count: {lengths:?}");
+}
+
+#[tokio::test]
+async fn names_of_any_length_in_calls_that_fail_are_not_kept() {
+    let stack = Stack::builder().build().unwrap();
+    let (service, models) = over(&stack, |_| {
+        let mut reply = Reply::new(r#"{"error":{"message":"no such model"}}"#.into());
+        *reply.status_mut() = http::StatusCode::NOT_FOUND;
+        reply
+    });
+    let resident = || {
+        let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+        Some(pages.split(' ').nth(1)?.parse::<u64>().ok()? * 4096)
+    };
+    let before = resident();
+    for n in 0..100 {
+        let name = format!("{n}{}", "x".repeat(1 << 20));
+        assert_eq!(service.clone().oneshot(asks(&name)).await.unwrap().status(), 404);
+        models.lock().unwrap().clear();
+    }
+    if let (Some(before), Some(after)) = (before, resident()) {
+        assert!(after < before + (50 << 20), "{} MiB more", (after - before) >> 20);
+    }
 }

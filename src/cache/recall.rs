@@ -28,6 +28,9 @@ const ALIASES: u64 = 65_536;
 /// Bytes of memory that one takes, about: both keys, what is told in receipts, its place in the table.
 const ALIAS: u64 = 640;
 
+/// Bytes of text in receipts that are kept with one: names of models. A call with longer ones goes the long way.
+const MOST_TEXT: usize = 256;
+
 /// What they may take of the memory tier's bytes, on top of these: an eighth.
 const SHARE: u64 = 8;
 
@@ -141,9 +144,12 @@ where
         let (core, sent) = (core.clone(), self.inner.clone().oneshot(call));
         CacheFuture::boxed(async move {
             let reply = sent.await.map_err(Into::into)?;
-            if let Some(key) = slot.take() {
+            // What failed is not stored, so nothing leads to it.
+            if let Some(key) = slot.take().filter(|_| reply.status().is_success()) {
                 let facts = draft.map(|draft| draft.note(|receipt| Facts::of(receipt))).unwrap_or_default();
-                core.aliases.insert(alias, Remembered { key, want, facts, moves });
+                if facts.text() <= MOST_TEXT {
+                    core.aliases.insert(alias, Remembered { key, want, facts, moves });
+                }
             }
             Ok(reply)
         })
@@ -216,6 +222,11 @@ struct Facts {
 }
 
 impl Facts {
+    /// Bytes of text, which the caller and the policy choose.
+    fn text(&self) -> usize {
+        [&self.asked, &self.chosen, &self.tier_note].into_iter().flatten().map(String::len).sum()
+    }
+
     fn of(receipt: &Receipt) -> Self {
         Self {
             asked: receipt.asked.clone(),

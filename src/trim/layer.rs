@@ -1,5 +1,6 @@
 use tower_layer::Layer;
 
+use super::plan::plans_at_any_scale;
 use super::{AskLayer, Trim, TrimPolicy, apply, plan_with};
 use crate::call::Call;
 use crate::tokens::{BoxCountEndpoint, Counter};
@@ -42,6 +43,27 @@ impl TrimLayer {
             Err(error) if error.kind() != Kind::NotEditable => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// What the services of this layer may make of `call`. Where a count depends on more than the call, `told` by the
+    /// provider or learned from bills, that is what any count would have led to.
+    pub(crate) fn outcomes(&self, call: &Call, told: bool) -> Vec<Call> {
+        let mut outcomes = Vec::new();
+        let mut trimmed = call.clone();
+        // What is refused is not sent.
+        if self.trim(&mut trimmed).is_ok() {
+            outcomes.push(trimmed);
+        }
+        if told || self.counter.calibration().is_some() {
+            outcomes.push(call.clone());
+            for plan in plans_at_any_scale(call, &self.policy, &self.counter) {
+                let mut cut = call.clone();
+                if apply(&mut cut, &plan).is_ok() {
+                    outcomes.push(cut);
+                }
+            }
+        }
+        outcomes
     }
 
     /// The policy calls are trimmed by.

@@ -208,6 +208,42 @@ fn plan_by(call: &Call, policy: &TrimPolicy, count: &dyn Fn(&Call) -> Both) -> R
     }
 }
 
+/// Scales beyond which no count is corrected, in sixteenths: four times the start factors.
+const SCALES: std::ops::RangeInclusive<u64> = 1..=4 * SIXTEENTHS;
+
+/// Every plan but that of leaving all as it is which some count of the provider's, or something learned, could have
+/// led to.
+pub(super) fn plans_at_any_scale(call: &Call, policy: &TrimPolicy, counter: &Counter) -> Vec<Plan> {
+    let (Some(budget), Some(member)) = (budget_of(call, policy), call.format().messages_member()) else {
+        return Vec::new();
+    };
+    let prompt = call.format().prompt(call);
+    let elements = prompt.messages.len();
+    if !call.doc.is_editable()
+        || call.doc.elements(member).map(|messages| messages.len()) != Some(elements)
+        || elements == 0
+    {
+        return Vec::new();
+    }
+    let raw = counter.uncalibrated(call);
+    let mut costs = raw.parts.messages.clone();
+    costs.resize(elements, 0);
+    let shape = Shape::of(&prompt.messages);
+    let count = |call: &Call| counter.both(call);
+    let clear = || cleared_costs(call, member, &shape, &costs, &count);
+    let cleared = OnceCell::new();
+    let costs = Costs { total: raw.likely, messages: &costs, cleared: &cleared, clear: &clear };
+    let bone = decide(&shape, &Costs { total: u64::MAX, ..costs }, to_the_bone(policy));
+    let mut plans: Vec<Plan> = Vec::new();
+    for decision in SCALES.map(|scale| decide(&shape, &costs, limits(policy, budget, scale))).chain([bone]) {
+        let plan = Plan::of(&decision, elements);
+        if plan.changes() && !plans.contains(&plan) {
+            plans.push(plan);
+        }
+    }
+    plans
+}
+
 /// Upper bound over the count by start factors, in sixteenths, rounded up: what was learned moves it rarely.
 fn ratio(count: &Both) -> u64 {
     count.now().at_most.saturating_mul(SIXTEENTHS).div_ceil(count.raw.likely.max(1)).max(1)
