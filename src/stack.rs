@@ -130,15 +130,16 @@ impl Stack {
         forgotten
     }
 
-    /// Forgets all stored answers of a scope, durably so on return; see [`CacheHandle::purge`]. False in a stack without a
-    /// cache.
+    /// Forgets all stored answers of a scope; see [`CacheHandle::purge`], also for how durably. False in a stack without
+    /// a cache.
     pub async fn purge(&self, scope: &Scope) -> bool {
         let Some(cache) = self.cache() else { return false };
         cache.purge(scope).await;
         true
     }
 
-    /// Forgets every stored answer, durably so on return; see [`CacheHandle::purge_all`]. False in a stack without a cache.
+    /// Forgets every stored answer; see [`CacheHandle::purge_all`], also for how durably. False in a stack without a
+    /// cache.
     pub async fn purge_all(&self) -> bool {
         let Some(cache) = self.cache() else { return false };
         cache.purge_all().await;

@@ -20,6 +20,9 @@ use crate::receipt::Draft;
 /// What is needed to judge and store a reply when it has ended.
 pub(super) struct Filing {
     key: CacheKey,
+    /// The key under the secret before, while that is of use.
+    #[cfg(feature = "disk")]
+    old: Option<CacheKey>,
     /// The purges of its scope before it was sent.
     pub(super) since: Since,
     name: NameId,
@@ -47,6 +50,8 @@ impl Filing {
         let options = Options::among(&call.parts.extensions);
         Self {
             key,
+            #[cfg(feature = "disk")]
+            old: super::former::old_key(core, call),
             since,
             name: NameId::of(call, since.stamp.scope),
             sent_ms: core.clock.now_ms(),
@@ -112,6 +117,16 @@ impl Filing {
         })
     }
 
+    /// Stores an entry in place of every older one.
+    pub(super) fn put(&self, core: &Core, entry: Entry) {
+        let put = || core.tiers.put_stamped(self.key, Arc::new(entry), self.since.stamp);
+        #[cfg(feature = "disk")]
+        if let Some(old) = &self.old {
+            return super::former::replace(core, old, put);
+        }
+        put();
+    }
+
     /// Judges a reply and stores it, unless something forbids that.
     pub(super) fn file(&self, core: &Arc<Core>, lead: &Lead, recorded: Recorded, outcome: Outcome) {
         let failed = match &recorded.body {
@@ -130,7 +145,7 @@ impl Filing {
         };
         // An answer that was on the road during a purge must not come back to life, nor one that was replaced or
         // invalidated meanwhile. Neither can happen between these looks and the store.
-        let put = || core.tiers.put_stamped(self.key, Arc::new(entry), self.since.stamp);
+        let put = || self.put(core, entry);
         match lead.store(|| self.since.store(core, put)) {
             None => return self.refuse(core, "replaced"),
             Some(None) => return self.refuse(core, "purged"),

@@ -111,17 +111,18 @@ impl CacheHandle {
         let recorded = Recorded { parts: Arc::new(parts), body: Ok(body), frames };
         let filing = Filing::of(core, call, key, since);
         let entry = filing.entry(core, recorded, outcome).map_err(no)?;
-        since
-            .store(core, || core.tiers.put_stamped(key, Arc::new(entry), since.stamp))
-            .ok_or_else(|| no("purged"))?;
+        since.store(core, || filing.put(core, entry)).ok_or_else(|| no("purged"))?;
         core.negatives.remove(&key);
         core.numbers.stored();
         Ok(())
     }
 
-    /// Forgets the answers to this call (of embeddings, to each of its inputs), in every tier, durably so on return;
-    /// one on its way is not stored. True if its key could be made. The call is taken as the cache sees it, below trim,
-    /// cap and tier.
+    /// Forgets the answers to this call (of embeddings, to each of its inputs), in every tier; one on its way is not
+    /// stored. True if its key could be made. The call is taken as the cache sees it, below trim, cap and tier.
+    ///
+    /// Durable on return where this process has the cache file. Where another process has it, the answers are forgotten
+    /// in memory here and stay in the file: remove them there. A file of an earlier secret that is not open here is
+    /// deleted, as a later start might read it.
     pub async fn invalidate(&self, call: &Call) -> bool {
         let core = &self.core;
         let keys: Vec<CacheKey> = match embeddings::plan(core, call) {
@@ -132,31 +133,40 @@ impl CacheHandle {
                 core.varied.all(key).collect()
             }
         };
+        let removed = async {
+            for key in &keys {
+                core.flights.forget(key);
+                core.negatives.remove(key);
+                core.tiers.remove(key).await;
+            }
+        };
         #[cfg(feature = "disk")]
-        super::former::remove(core, call).await;
-        for key in &keys {
-            core.flights.forget(key);
-            core.negatives.remove(key);
-            core.tiers.remove(key).await;
-        }
+        purge::both(super::former::remove(core, call), removed).await;
+        #[cfg(not(feature = "disk"))]
+        removed.await;
         true
     }
 
-    /// Forgets all answers of a scope, in every tier, durably so on return: of a tenant under whatever credential, of
-    /// a shared scope all of it. [`Scope::credential`] names nobody, so that all goes; for one credential's answers see
+    /// Forgets all answers of a scope, in every tier: of a tenant under whatever credential, of a shared scope all of
+    /// it. [`Scope::credential`] names nobody, so that all goes; for one credential's answers see
     /// [`purge_caller`](Self::purge_caller). Its calls in flight go on for their callers but are not stored, and nobody
     /// joins them; those of other scopes go on as if nothing had been.
+    ///
+    /// Durable on return where this process has the cache file. Where another process has it, they are forgotten here,
+    /// and in the file once this process gets it; if it ends before that, they stay there: purge in the process that has
+    /// it too. All of a file of an earlier secret that is not open here is deleted, as a later start might read it.
     pub async fn purge(&self, scope: &Scope) {
         purge::scope(&self.core, scope).await;
     }
 
-    /// The same for the scope this call is in: by default, all answers of its credential.
+    /// The same for the scope this call is in: by default, all answers of its credential. As durable as
+    /// [`purge`](Self::purge).
     pub async fn purge_caller(&self, call: &Call) {
         purge::caller(&self.core, call).await;
     }
 
-    /// Forgets everything, durably so on return. Calls in flight go on for their callers but are not stored, and
-    /// nobody joins them.
+    /// Forgets everything. Calls in flight go on for their callers but are not stored, and nobody joins them. As durable
+    /// as [`purge`](Self::purge): on return where this process has the cache file, and here alone where another has it.
     pub async fn purge_all(&self) {
         self.core.aliases.clear();
         purge::all(&self.core).await;

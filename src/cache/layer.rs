@@ -41,9 +41,9 @@ pub struct CacheLayer {
 pub(super) struct Core {
     pub(super) keyer: Keyer,
     pub(super) tiers: Tiers,
-    /// What is left of the secret before this one.
+    /// What is left of earlier secrets, if there is a cache file.
     #[cfg(feature = "disk")]
-    pub(super) former: Option<super::former::Former>,
+    pub(super) former: Option<super::former::Earlier>,
     pub(super) flights: Flights,
     pub(super) limits: Limits,
     pub(super) aliases: Aliases,

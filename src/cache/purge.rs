@@ -34,27 +34,41 @@ impl Since {
     }
 }
 
-/// Forgets what is stored for a scope; durable on return. One without a name is that of every credential: all goes.
+/// Forgets what is stored for a scope; durable on return where this process has the file. One without a name is that of every credential: all goes.
 pub(super) async fn scope(core: &Core, scope: &Scope) {
-    #[cfg(feature = "disk")]
-    super::former::purge(core, scope).await;
-    match core.keyer.named_tag(scope) {
-        Some(tag) => of(core, tag).await,
-        None => {
-            core.begin_purge(None);
-            core.tiers.clear().await;
+    let purged = async {
+        match core.keyer.named_tag(scope) {
+            Some(tag) => of(core, tag).await,
+            None => {
+                core.begin_purge(None);
+                core.tiers.clear().await;
+            }
         }
-    }
-}
-
-/// Forgets what is stored for the scope a call is in; durable on return.
-pub(super) async fn caller(core: &Core, call: &Call) {
+    };
     #[cfg(feature = "disk")]
-    super::former::purge_caller(core, call).await;
-    of(core, tag(core, call)).await;
+    both(super::former::purge(core, scope), purged).await;
+    #[cfg(not(feature = "disk"))]
+    purged.await;
 }
 
-/// Forgets everything; durable on return.
+/// Forgets what is stored for the scope a call is in; durable on return where this process has the file.
+pub(super) async fn caller(core: &Core, call: &Call) {
+    let purged = of(core, tag(core, call));
+    #[cfg(feature = "disk")]
+    both(super::former::purge_caller(core, call), purged).await;
+    #[cfg(not(feature = "disk"))]
+    purged.await;
+}
+
+/// Forgets in the file of the secret before and in the tiers. Both are under way once this is polled, so whoever stops
+/// waiting takes nothing back. In this order, and without a wait between them, nothing can be taken over from the old
+/// file after the purge of the tiers: its stamp would have to be newer than the purge of what it was found in.
+#[cfg(feature = "disk")]
+pub(super) async fn both(former: impl Future<Output = ()>, tiers: impl Future<Output = ()>) {
+    tokio::join!(biased; former, tiers);
+}
+
+/// Forgets everything; durable on return where this process has the file.
 pub(super) async fn all(core: &Core) {
     scope(core, &Scope::credential()).await;
 }

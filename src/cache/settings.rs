@@ -313,9 +313,10 @@ impl CacheBuilder {
     ///
     /// What was stored under it is served until the longest time to live is over, and stored anew under the new secret
     /// where somebody asks for it; then its file, which is moved to `<path>.before-<ms>` meanwhile and comes on top of
-    /// the bound of the new one, is deleted. Purges and removals reach it. Batches of embeddings, and questions with
-    /// [several answers](Self::answers_per_question), start anew. Stop whoever uses the file with the old secret first:
-    /// a file in use is not moved.
+    /// the bound of the new one, is deleted. Purges and removals reach it, and delete such files where a process
+    /// without this setting makes them. Embeddings start anew, and it cannot be given together with
+    /// [several answers](Self::answers_per_question). Stop whoever uses the file with the old secret first: a file in
+    /// use is not moved.
     ///
     /// Default: none; a changed secret is an empty cache.
     #[cfg(feature = "disk")]
@@ -524,8 +525,9 @@ impl CacheBuilder {
     /// The layer.
     ///
     /// # Errors
-    /// [`Kind::BadSetting`](crate::Kind::BadSetting) when a bound or the time to live is zero, or encryption is asked
-    /// for without a secret;
+    /// [`Kind::BadSetting`](crate::Kind::BadSetting) when a bound or the time to live is zero, encryption is asked
+    /// for without a secret, or [`secret_before`](Self::secret_before) is the secret itself or meets several answers
+    /// per question;
     /// [`Kind::Store`](crate::Kind::Store) when the secret beside the cache file cannot be made or read. A cache file
     /// that cannot be used is no error: the tier steps aside.
     #[cfg_attr(not(feature = "disk"), expect(unused_mut, reason = "only a disk tier needs its own secret"))]
@@ -568,6 +570,24 @@ impl CacheBuilder {
     }
 
     fn build_checked(mut self) -> Result<CacheLayer, Error> {
+        #[cfg(feature = "disk")]
+        if let Some(before) = &self.secret_before {
+            if self.secret.as_ref() == Some(before) {
+                return Err(Error::bad_setting(
+                    "the secret before this one is this one",
+                    "give the new secret with `secret` and the old one with `secret_before`, or leave that out",
+                ));
+            }
+            if self.answers > 1 {
+                return Err(Error::bad_setting(
+                    format!(
+                        "{} answers to each question cannot be read from the file of the secret before",
+                        self.answers
+                    ),
+                    "leave `answers_per_question` out until the time to live is over, or leave `secret_before` out and start empty",
+                ));
+            }
+        }
         if self.scope.is_shared() {
             tracing::warn!(
                 "cached answers are shared between credentials, as the scope of the cache layer says"
@@ -587,13 +607,14 @@ impl CacheBuilder {
             None => None,
             Some(path) => {
                 let life = ttl.saturating_add(self.windows.kept());
-                super::former::sweep(path, life, self.clock.now_ms());
-                match self.secret_before.as_ref().filter(|_| self.answers <= 1) {
-                    None => None,
-                    Some(before) => super::former::Former::open(path, keyer_of(before)?, life, &self.clock),
-                }
+                let before = self.secret_before.as_ref().map(&keyer_of).transpose()?;
+                Some(super::former::Earlier::open(path, before, life, &self.clock))
             }
         };
+        #[cfg(feature = "disk")]
+        if former.as_ref().is_some_and(super::former::Earlier::holds_the_file) {
+            self.disk = None;
+        }
         let keyer = keyer_of(&self.secret.take().unwrap_or_else(Secret::random))?;
         let tiers = Tiers::new(Memory::new(self.memory_bytes));
         #[cfg(feature = "disk")]

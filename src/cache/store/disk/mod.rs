@@ -4,6 +4,7 @@
 //! fails or makes a call wait: stores are handed to one writer thread and committed in groups; a read that takes
 //! too long is a miss; a file that cannot be used leaves the tier without effect, says so once and is tried again.
 //! Only what must be durable before it returns (a removal, a purge, a flush) waits for the disk.
+//! While another process has the file there is nothing to wait for: they count here, and in the file once it is had.
 //!
 //! # Memory
 //! About 20 MiB (16 for the engine's pages, 4 for blocks read or written last), 80 bytes for each entry in the file,
@@ -175,6 +176,15 @@ impl Shared {
             return Keys::encrypting(&self.mac_key, tag, salt);
         }
         Keys::new(&self.mac_key, tag)
+    }
+
+    /// The keys that seal an entry of a scope; `None` where it is to be encrypted and has no salt.
+    fn sealing_keys(&self, tag: &Tag) -> Option<Keys> {
+        #[cfg(feature = "encrypt")]
+        if self.options.encrypt && !lock(&self.salts).contains_key(tag) {
+            return None;
+        }
+        Some(self.keys(tag))
     }
 
     /// Makes a key unknown at once, so that no older entry of it is served; its record goes with the next commit.
@@ -357,6 +367,18 @@ impl Disk {
     pub async fn remove_async(&self, key: &CacheKey) {
         self.shared.forget(key);
         self.until(|done| Job::Remove(key.locator(), done)).await;
+    }
+
+    /// Makes an entry unknown at once, and durably so soon.
+    pub(in crate::cache) fn remove_soon(&self, key: &CacheKey) {
+        self.shared.forget(key);
+        // An error means that the writer is gone.
+        let _ = self.jobs.send(Job::Remove(key.locator(), Box::new(|| {})));
+    }
+
+    /// True while nothing has taken an entry of the file away.
+    pub(in crate::cache) fn knows(&self, key: &CacheKey) -> bool {
+        lock(&self.shared.index).find(&key.locator()).is_some()
     }
 
     /// Makes an entry unknown at once, and durably so with the next commit.

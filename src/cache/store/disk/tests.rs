@@ -426,6 +426,19 @@ fn a_file_at_rest_is_verified_and_compacted_and_one_in_use_is_refused() {
 }
 
 #[cfg(feature = "encrypt")]
+#[test]
+fn without_a_salt_nothing_is_sealed_rather_than_in_plain_text() {
+    let dir = tempfile::tempdir().unwrap();
+    for encrypt in [false, true] {
+        let options = DiskOptions { encrypt, ..DiskOptions::default() };
+        let disk = open_with(&dir.path().join("c.redb"), options, MAC, &ManualClock::at_ms(NOW));
+        assert_eq!(disk.shared.sealing_keys(&[1; 16]).is_none(), encrypt, "no salt was made");
+        lock(&disk.shared.salts).insert([1; 16], [2; 32]);
+        assert!(disk.shared.sealing_keys(&[1; 16]).is_some());
+    }
+}
+
+#[cfg(feature = "encrypt")]
 #[tokio::test]
 async fn an_encrypted_file_shows_no_answer_and_a_purge_shreds_its_scope() {
     let dir = tempfile::tempdir().unwrap();

@@ -269,7 +269,14 @@ impl Writer {
             if !keys.insert(locator) {
                 continue;
             }
-            let sealed = envelope::seal(entry, key, stamp, &shared.keys(&stamp.scope));
+            let Some(sealing) = shared.sealing_keys(&stamp.scope) else {
+                // An earlier one of its key must not take its place.
+                lock(&shared.index).forget(&locator);
+                keys.remove(&locator);
+                count(&shared.counters.dropped, 1);
+                continue;
+            };
+            let sealed = envelope::seal(entry, key, stamp, &sealing);
             packer.push(record(key, entry, stamp), &sealed);
             if let Some(earlier) = lock(&shared.index).find(&locator) {
                 prune.entry(earlier.seq).or_default().push(locator);
