@@ -477,3 +477,200 @@ fn the_command_line_counts_the_texts_of_a_folder() {
     assert!(text.contains("inner/b.txt") && text.contains("calibrated"), "{text}");
     assert!(String::from_utf8_lossy(&plain.stderr).contains("no text"), "what was left out is said");
 }
+
+const CHAT: &str = "https://api.openai.com/v1/chat/completions";
+const RESPONSES: &str = "https://api.openai.com/v1/responses";
+const CLAUDE: &str = "https://api.anthropic.com/v1/messages";
+const GEMINI: &str = "https://generativelanguage.googleapis.com/v1beta/models/gemini-3-pro:generateContent";
+/// OpenAI's gpt-5.4 takes so much.
+const WINDOW: u64 = 1_050_000;
+
+fn post(uri: &str, body: &Value) -> Call {
+    Call::post(uri, body.to_string())
+}
+
+#[test]
+fn what_is_kept_at_the_provider_may_fill_a_window() {
+    let go_on = json!([{"role": "user", "content": "go on"}]);
+    let gemini = json!([{"role": "user", "parts": [{"text": "go on"}]}]);
+    let calls = [
+        (RESPONSES, json!({"model": "gpt-5.5", "input": "go on", "previous_response_id": "resp_1"})),
+        (RESPONSES, json!({"model": "gpt-5.5", "input": go_on, "previous_response_id": "resp_1"})),
+        (RESPONSES, json!({"model": "gpt-5.5", "input": go_on, "conversation": {"id": "conv_1"}})),
+        (RESPONSES, json!({"model": "gpt-5.5", "prompt": {"id": "pmpt_1"}})),
+        (RESPONSES, json!({"model": "gpt-5.5", "input": [{"type": "item_reference", "id": "msg_1"}]})),
+        (
+            RESPONSES,
+            json!({"model": "gpt-5.5", "input": [{"id": "msg_1"}, {"role": "user", "content": "a"}]}),
+        ),
+        (RESPONSES, json!({"model": "gpt-5.5", "input": [{"type": "image_generation_call", "id": "ig_1"}]})),
+        (GEMINI, json!({"contents": gemini, "cachedContent": "cachedContents/1"})),
+        (GEMINI, json!({"contents": gemini, "cached_content": "cachedContents/1"})),
+        (
+            CHAT,
+            json!({"model": "gpt-4o-audio-preview", "messages": [
+            {"role": "assistant", "audio": {"id": "audio_1"}}, {"role": "user", "content": "go on"}]}),
+        ),
+        (
+            CLAUDE,
+            json!({"model": "claude-opus-5", "max_tokens": 9, "messages": go_on,
+            "container": "container_1"}),
+        ),
+        (
+            CLAUDE,
+            json!({"model": "claude-opus-5", "max_tokens": 9, "messages": [
+            {"role": "user", "content": [{"type": "container_upload", "file_id": "file_1"}]}]}),
+        ),
+    ];
+    for (uri, body) in calls {
+        let call = post(uri, &body);
+        let (found, counter) = (count(&call), Counter::default());
+        assert!(found.at_most >= WINDOW + found.likely, "{body}: {}", found.at_most);
+        assert!(found.likely < 100, "what can be counted is likely: {body}");
+        assert_eq!(found.accuracy, Accuracy::UpperBound, "{body}");
+        for _ in 0..2 {
+            assert_eq!(counter.count(&call), found, "remembered: {body}");
+        }
+        assert!(!counter.fits(&call, 1_000_000) && counter.fits(&call, found.at_most), "{body}");
+    }
+    for body in [
+        json!({"model": "gpt-5.5", "input": "go on", "previous_response_id": null}),
+        json!({"model": "gpt-5.5", "input": [{"role": "user", "content": "conversation: {\"file_id\"}"}]}),
+    ] {
+        assert!(Counter::default().fits(&post(RESPONSES, &body), 200), "nothing is hidden in {body}");
+    }
+}
+
+#[test]
+fn a_screen_by_url_costs_what_the_picture_does() {
+    let url = "https://a.example/screen.png";
+    let screen = post(
+        RESPONSES,
+        &json!({"model": "gpt-5.5", "input": [{"type": "computer_call_output",
+        "call_id": "c", "output": {"type": "computer_screenshot", "image_url": url}}]}),
+    );
+    let picture = post(
+        RESPONSES,
+        &json!({"model": "gpt-5.5", "input": [{"role": "user",
+        "content": [{"type": "input_image", "image_url": url}]}]}),
+    );
+    let (screen, picture) = (count(&screen), count(&picture));
+    assert!(screen.at_most >= picture.at_most && screen.likely >= picture.likely);
+    assert!(screen.at_most < WINDOW);
+}
+
+#[test]
+fn a_member_that_stands_twice_counts_in_either_reading() {
+    let long = "The ferry left the harbour at nine. ".repeat(500);
+    let user = |content: &str| format!(r#"{{"role":"user","content":"{content}"}}"#);
+    let bodies = [
+        format!(r#"{{"model":"gpt-4o","messages":[{}],"messages":[{}]}}"#, user("hi"), user(&long)),
+        format!(r#"{{"model":"gpt-4o","messages":[{}],"messages":[{}]}}"#, user(&long), user("hi")),
+        format!(r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":"hi","content":"{long}"}}]}}"#),
+        format!(
+            r#"{{"model":"gpt-4o","messages":[{{"role":"user","\u0063ontent":"{long}","content":"hi"}}]}}"#
+        ),
+    ];
+    let honest = count(&chat(&json!({"model": "gpt-4o", "messages": [{"role": "user", "content": long}]})));
+    for body in bodies {
+        let call = Call::post(CHAT, body.clone());
+        let found = count(&call);
+        assert!(found.at_most >= body.len() as u64 && found.at_most > honest.likely);
+        assert_eq!(found.accuracy, Accuracy::UpperBound);
+        let counter = Counter::default();
+        assert_eq!(counter.count(&call), found);
+        assert!(!counter.fits(&call, honest.likely) && counter.fits(&call, found.at_most));
+        let budget = thrifty::budget::Budget::builder().limit("0.001".parse().expect("dollars")).build();
+        let refused = budget.expect("a budget").reserve(&call).expect_err("too dear in one of its readings");
+        assert!(refused.is_over_limit(), "{refused}");
+    }
+    let picture = r#"{"model":"gpt-4o","messages":[{"role":"user","content":[{"type":"image_url",
+        "image_url":{"url":"https://a/b.png"}}],"content":"hi"}]}"#;
+    assert!(count(&Call::post(CHAT, picture)).at_most > WINDOW, "the other reading may hold pictures");
+}
+
+#[test]
+fn a_hard_budget_says_why_it_refuses_what_it_cannot_see() {
+    let call = post(
+        RESPONSES,
+        &json!({"model": "gpt-5.5", "input": "go on", "max_output_tokens": 16, "previous_response_id": "r"}),
+    );
+    let limit = |dollars: &str| {
+        thrifty::budget::Budget::builder().limit(dollars.parse().expect("dollars")).build().expect("a budget")
+    };
+    let refused = limit("1").reserve(&call).expect_err("a window costs more");
+    assert!(refused.is_over_limit());
+    let said = refused.to_string();
+    assert!(said.contains("kept at the provider") && said.contains("soft budget"), "{said}");
+    assert!(limit("1000").reserve(&call).is_ok());
+    let policy = thrifty::trim::TrimPolicy::new().with_budget(8000);
+    let call = post(
+        RESPONSES,
+        &json!({"model": "gpt-5.5", "input": [{"role": "user", "content": "go on"}], "conversation": "c"}),
+    );
+    let said = thrifty::trim::plan(&call, &policy).expect_err("nothing can be cut there").to_string();
+    assert!(said.contains("kept at the provider"), "{said}");
+}
+
+struct Tenfold;
+
+impl thrifty::tokens::Tokenizer for Tenfold {
+    fn name(&self) -> &'static str {
+        "tenfold"
+    }
+
+    fn count(&self, text: &str) -> Option<u64> {
+        Some(text.len() as u64 * 10)
+    }
+}
+
+#[test]
+fn a_tokenizer_of_ones_own_need_not_go_by_bytes() {
+    let counter = Counter::default().tokenizer("llama", std::sync::Arc::new(Tenfold));
+    let call =
+        chat(&json!({"model": "llama-3", "messages": [{"role": "user", "content": "a ferry".repeat(100)}]}));
+    let at_most = counter.count(&call).at_most;
+    assert!(at_most > 7000);
+    for budget in [call.doc.bytes().len() as u64 + 200, at_most - 1, at_most] {
+        assert_eq!(counter.fits(&call, budget), at_most <= budget, "{budget}");
+    }
+}
+
+#[test]
+fn films_cost_by_the_frames_asked_for_and_sound_by_the_longest() {
+    use base64::Engine;
+    let mut mp4 = b"\0\0\0\x18ftypisom\0\0\0\0isom\0\0\x01\0moov\0\0\0\x6cmvhd".to_vec();
+    mp4.extend([0u8; 12]);
+    mp4.extend(1000u32.to_be_bytes());
+    mp4.extend(60_000u32.to_be_bytes());
+    let data = base64::engine::general_purpose::STANDARD.encode(mp4);
+    let film = |fps: Value| {
+        count(&post(
+            GEMINI,
+            &json!({"contents": [{"role": "user", "parts": [
+            {"inlineData": {"mimeType": "video/mp4", "data": data}, "videoMetadata": {"fps": fps}}]}]}),
+        ))
+    };
+    let frames = |fps: Value| (film(fps).likely - 60 * 32) / (60 * 70);
+    let found =
+        [json!(1), json!(0.5), json!(2.0), json!(2.5), json!("24"), json!(100), json!(1e1), json!("x")];
+    assert_eq!(found.map(frames), [1, 1, 2, 3, 24, 24, 10, 24]);
+    assert!(film(json!(24)).at_most >= 60 * (24 * 280 + 32));
+    let sound = count(&post(
+        GEMINI,
+        &json!({"contents": [{"role": "user", "parts": [
+        {"fileData": {"mimeType": "audio/mp3", "fileUri": "https://g/files/1"}}]}]}),
+    ));
+    assert!(sound.at_most >= 34_200 * 32, "9.5 hours: {}", sound.at_most);
+}
+
+#[test]
+fn data_urls_are_seen_in_bare_text_and_in_arguments() {
+    let text = format!("look: data:image/png;base64,{}", "iVBORw0KGgo".repeat(50));
+    let urls = tally(&json!({"model": "gpt-4o", "messages": [{"role": "user", "content": text}]})).data_urls;
+    assert_eq!(urls, 22 + 550);
+    assert_eq!(thrifty::tokens::count_text_for(&text, "gpt-4o").data_urls, urls);
+    let arguments = tally(&json!({"model": "gpt-4o", "messages": [{"role": "assistant", "tool_calls": [
+        {"id": "a", "type": "function", "function": {"name": "f", "arguments": text}}]}]}));
+    assert_eq!(arguments.data_urls, urls);
+}

@@ -207,7 +207,12 @@ impl Budget {
     pub(super) fn reserve_for(&self, call: &Call, input: impl FnOnce() -> u64) -> Result<Ticket, Error> {
         let at_ms = self.0.clock.now_ms();
         match worst_of(call, input, &self.0.prices, at_ms) {
-            Ok(worst) => self.hold(Some(worst), at_ms),
+            Ok(worst) => {
+                self.hold(Some(worst), at_ms).map_err(|refusal| match tokens::refers_elsewhere(call) {
+                    true => self.page(at_ms, |_, page| refers_elsewhere(worst, page)),
+                    false => refusal,
+                })
+            }
             Err(_) if !self.0.hard => self.hold(None, at_ms),
             Err(unpriced) => {
                 self.page(at_ms, |_, page| page.refused += 1);
@@ -320,6 +325,21 @@ impl fmt::Debug for Budget {
             .field("hard", &self.0.hard)
             .finish_non_exhaustive()
     }
+}
+
+#[cold]
+fn refers_elsewhere(worst: Usd, page: &State) -> Error {
+    Error::new(
+        Kind::OverLimit,
+        format!(
+            "the call refers to text kept at the provider, which may take {} tokens and with them {worst} dollars, and \
+             {} of the limit of {} are left",
+            tokens::WINDOW,
+            page.left(),
+            page.limit
+        ),
+        "send that text in the call, use a soft budget, or raise the limit",
+    )
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ async fn reserve_by_provider(call: &Call, layer: &BudgetLayer, count: Count) -> 
         Some(endpoint) => endpoint.ask(call, count).await,
         None => Asked::Estimate(count),
     };
-    receipt::note(call, |receipt| receipt.notes.push(told.note()));
+    receipt::note(call, |receipt| receipt.notes.extend(told.note()));
     layer.budget().reserve_for(call, || told.count().at_most)
 }
 

@@ -11,7 +11,8 @@ use crate::{Error, Kind};
 /// The prompt at its upper bound, once as fresh input and once each as written to the provider's cache for a short
 /// and a long time, and the output cap (else the model's largest output) times the number of answers, once all
 /// reasoning; in the service tier asked for and in the standard one. The dearest of these counts. Fees for searches
-/// that the provider runs are not in it: their number has no bound.
+/// that the provider runs are not in it: their number has no bound. A call that refers to text kept at the provider, such
+/// as `previous_response_id`, may fill a context window, and so it is priced.
 ///
 /// # Errors
 /// [`Kind::Unpriced`] when the call names no model, the table has no price for it, or neither the call nor the table
@@ -79,7 +80,12 @@ fn shapes(call: &Call, input: u64, output: u64) -> Vec<Usage> {
     let prompt = call.format().prompt(call);
     let mut parts = prompt.messages.iter().flat_map(|message| &message.parts);
     let sound = call.doc.some("audio").is_some();
-    if sound || parts.any(|part| matches!(part, Part::Audio(_) | Part::Image(_) | Part::ToolResult { .. })) {
+    if sound
+        || parts.any(|part| {
+            matches!(part, Part::Audio(_) | Part::Image(_) | Part::File(_) | Part::ToolResult { .. })
+        })
+        || tokens::refers_elsewhere(call)
+    {
         let out = sound.then_some(output);
         shapes.push(Usage { input_audio: Some(input), output_audio: out, ..plain });
         shapes.push(Usage { input_image: Some(input), output_audio: out, ..plain });

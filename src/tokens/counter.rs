@@ -10,8 +10,8 @@ use super::own::{Meaning, Names};
 use super::request::{self, MessageCount, Profile, RestCount, Terms};
 use super::split::{Split, last_ends};
 use super::tally::Tally;
-use super::{Accuracy, Calibration, Count, CountParts, Expected, Tokenizer};
-use crate::call::{Call, Dialect};
+use super::{Accuracy, Calibration, Count, CountParts, Expected, Tokenizer, hidden};
+use crate::call::{Call, Dialect, Trouble};
 use crate::dialect::Prompt;
 
 /// Elements remembered by default.
@@ -151,7 +151,7 @@ impl Counter {
     pub fn count(&self, call: &Call) -> Count {
         let count = self.uncalibrated(call);
         match &self.calibration {
-            Some(calibration) => bounded(calibration.adjust(call, count), call),
+            Some(calibration) => self.bounded(calibration.adjust(call, count), call),
             None => count,
         }
     }
@@ -159,8 +159,10 @@ impl Counter {
     /// Tokens of `call`, counted once and given both ways.
     pub(crate) fn both(&self, call: &Call) -> Both {
         let raw = self.uncalibrated(call);
-        let corrected =
-            self.calibration.as_ref().map(|calibration| bounded(calibration.adjust(call, raw.clone()), call));
+        let corrected = self
+            .calibration
+            .as_ref()
+            .map(|calibration| self.bounded(calibration.adjust(call, raw.clone()), call));
         Both { raw, corrected }
     }
 
@@ -184,7 +186,7 @@ impl Counter {
     pub fn fits(&self, call: &Call, budget: u64) -> bool {
         let bytes = call.doc.bytes().len() as u64;
         // Whether messages hold pictures takes a look at them, so it is taken only where it may settle the question.
-        if bytes < budget && most_by_bytes(call).is_some_and(|most| most <= budget) {
+        if bytes < budget && self.most_by_bytes(call).is_some_and(|most| most <= budget) {
             return true;
         }
         match self.calibration {
@@ -205,6 +207,36 @@ impl Counter {
 
     /// Counts until `limit` is passed; a count cut short has an `at_most` above it.
     fn assemble(&self, call: &Call, limit: u64) -> Count {
+        in_each_reading(self.one_reading(call, limit), call)
+    }
+
+    /// The most that a call can take by its bytes alone, if that can be said.
+    fn most_by_bytes(&self, call: &Call) -> Option<u64> {
+        // A tokenizer of the caller's own need not go by bytes.
+        let own = matches!(self.names.find(&call.model().unwrap_or_default()), Some(Meaning::Own(_)));
+        if own || call.doc.trouble().is_some() || hidden::in_members(&call.doc, call.dialect) {
+            return None;
+        }
+        let prompt = call.format().prompt(call);
+        let beyond = request::beyond_bytes(&prompt, call.dialect)?;
+        let text = std::str::from_utf8(call.doc.bytes()).ok()?;
+        if hidden::in_messages(&prompt, call.dialect) || hidden::repeats(text) {
+            return None;
+        }
+        Some((text.len() as u64).saturating_add(beyond))
+    }
+
+    /// A learned margin never goes beyond what the bytes allow.
+    fn bounded(&self, mut count: Count, call: &Call) -> Count {
+        if count.at_most > call.doc.bytes().len() as u64
+            && let Some(most) = self.most_by_bytes(call)
+        {
+            count.at_most = count.at_most.min(most).max(count.likely);
+        }
+        count
+    }
+
+    fn one_reading(&self, call: &Call, limit: u64) -> Count {
         let (profile, model) = self.profile(call);
         let Some(parts) = Split::of(call) else { return without_memo(call, profile, &model) };
         let terms = profile.terms();
@@ -345,25 +377,6 @@ fn after(array: &str, read: usize) -> String {
     format!("[{}", later.strip_prefix(',').unwrap_or(later))
 }
 
-/// The most that a call can take by its bytes alone, if that can be said.
-fn most_by_bytes(call: &Call) -> Option<u64> {
-    if call.doc.trouble().is_some() {
-        return None;
-    }
-    let beyond = request::beyond_bytes(&call.format().prompt(call), call.dialect)?;
-    Some((call.doc.bytes().len() as u64).saturating_add(beyond))
-}
-
-/// A learned margin never goes beyond what the bytes allow.
-fn bounded(mut count: Count, call: &Call) -> Count {
-    if count.at_most > call.doc.bytes().len() as u64
-        && let Some(most) = most_by_bytes(call)
-    {
-        count.at_most = count.at_most.min(most).max(count.likely);
-    }
-    count
-}
-
 /// Messages added up, from the first on.
 #[derive(Clone, Default)]
 struct Sum {
@@ -420,7 +433,8 @@ fn without_memo(call: &Call, profile: Profile<'_>, model: &str) -> Count {
     if !listed && prompt.messages.is_empty() && prompt.system.is_empty() && prompt.tools.is_empty() {
         let bytes = call.doc.bytes().len() as u64;
         let parts = CountParts { framing: bytes.div_ceil(4), ..CountParts::default() };
-        return finish(Tally::bound(bytes.div_ceil(4), bytes), "bytes", parts);
+        let hidden = hidden::in_members(&call.doc, call.dialect);
+        return finish(Tally { hidden, ..Tally::bound(bytes.div_ceil(4), bytes) }, "bytes", parts);
     }
     let rest = profile.rest(&call.doc, &prompt, model);
     let mut sum = Sum::default();
@@ -461,14 +475,30 @@ fn inputs(profile: Profile<'_>, call: &Call) -> Option<Count> {
 }
 
 fn finish(total: Tally, encoding: &'static str, parts: CountParts) -> Count {
-    let Tally { likely, at_most, accuracy, media, data_urls } = total;
+    let Tally { likely, mut at_most, mut accuracy, media, data_urls, hidden } = total;
+    if hidden {
+        at_most = at_most.saturating_add(hidden::WINDOW);
+        accuracy = Accuracy::UpperBound;
+    }
     Count { likely, at_most, accuracy, encoding, parts, media, data_urls }
 }
 
 /// Tokens of `call` without remembering anything.
 pub(super) fn count(call: &Call) -> Count {
     let model = call.model().unwrap_or_default();
-    without_memo(call, Profile::of(call, &model), &model)
+    in_each_reading(without_memo(call, Profile::of(call, &model), &model), call)
+}
+
+/// A body that holds a member twice is counted by its bytes: nobody knows which of the two the provider reads. So is
+/// one that nests too deeply to be looked into.
+fn in_each_reading(mut count: Count, call: &Call) -> Count {
+    if call.doc.duplicate_name().is_some() || call.doc.trouble() == Some(Trouble::TooDeep) {
+        let most = hidden::Most::of(call.doc.bytes());
+        let refers = if most.refers { hidden::WINDOW } else { 0 };
+        count.at_most = count.at_most.max(most.tokens.saturating_add(refers));
+        count.accuracy = Accuracy::UpperBound;
+    }
+    count
 }
 
 #[cfg(test)]

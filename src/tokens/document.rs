@@ -27,7 +27,7 @@ pub(super) fn file(source: &Source<'_>, profile: Profile<'_>) -> Tally {
     if profile.model.family == Family::Gemini
         && media_type.as_deref().is_some_and(|media| media.starts_with("video/"))
     {
-        return film(data, profile.picture);
+        return film(data, profile.picture, profile.frames);
     }
     if media_type.as_deref().is_some_and(|media| media.starts_with("text/")) {
         return plain_text(data, profile);
@@ -48,11 +48,14 @@ fn plain_text(data: &str, profile: Profile<'_>) -> Tally {
     count
 }
 
-/// A film for Gemini, at one frame a second, with its sound.
-fn film(data: &str, rule: Rule) -> Tally {
+/// A film for Gemini, at one frame a second unless it asks for more, with its sound.
+fn film(data: &str, rule: Rule, frames: u64) -> Tally {
     // 3: 70 tokens a frame, 280 at high resolution, and 32 a second of sound. Before: 263 a second in all.
-    let (likely, at_most) =
-        if rule == Rule::GeminiBudget { (70 + 32, 280 + 32) } else { (263, 258 + 32 + 10) };
+    let (likely, at_most) = if rule == Rule::GeminiBudget {
+        (70 * frames + 32, 280 * frames + 32)
+    } else {
+        (258 * frames + 5, 258 * frames + 32 + 10)
+    };
     let bytes = size::decode_prefix(data, MOST_BASE64);
     match film_seconds(&bytes) {
         Some(seconds) => Tally::of(
@@ -63,6 +66,27 @@ fn film(data: &str, rule: Rule) -> Tally {
         // 1 Mbit/s is usual.
         None => Tally::bound((data.len() as u64 / 4 * 3 / 125_000 + 1) * likely, WINDOW),
     }
+}
+
+/// The most frames a second that a message asks for in any `videoMetadata`: one if it asks for none, and at most 24.
+pub(super) fn frames(message: &str) -> u64 {
+    const MOST: u64 = 24;
+    let mut asked = 1;
+    for (at, name) in message.match_indices("\"fps\"") {
+        let Some(value) = message[at + name.len()..].trim_start().strip_prefix(':') else { continue };
+        let value = value.trim_start().trim_start_matches('"');
+        let whole: String = value.chars().take_while(char::is_ascii_digit).collect();
+        let rest = value[whole.len()..].trim_start_matches(['.', '0']);
+        // Anything but a plain number may be as much as there is.
+        let odd = whole.is_empty() || rest.starts_with(['e', 'E', '+', '-', '\\']);
+        let part = u64::from(rest.starts_with(|c: char| c.is_ascii_digit()));
+        let number = whole.parse::<u64>().unwrap_or(MOST).saturating_add(part);
+        // A fraction may end in an exponent.
+        let tail = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let many = odd || tail.starts_with(['e', 'E']);
+        asked = asked.max(if many { MOST } else { number.min(MOST) });
+    }
+    asked
 }
 
 /// Length of an MP4 or QuickTime film by its movie header, rounded up.
@@ -132,8 +156,9 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
 pub(super) fn audio(source: &Source<'_>, model: ModelEncoding) -> Tally {
     let per_second = if model.family == Family::Gemini { 32 } else { 10 };
     let Source::Base64 { data, .. } = source else {
-        // Two hours: no API takes more in one request.
-        return Tally::bound(60 * per_second, 7200 * per_second);
+        // Gemini takes 9.5 hours of sound in a prompt; no other API takes two hours.
+        let longest = if model.family == Family::Gemini { 34_200 } else { 7200 };
+        return Tally::bound(60 * per_second, longest * per_second);
     };
     let bytes = data.len() as u64 / 4 * 3;
     match wav_rate(&size::decode_prefix(data, 256)) {

@@ -8,11 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Uri;
 use http_body_util::{BodyExt, Limited};
+use moka::sync::Cache;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 use tower_service::Service;
 
-use super::{Accuracy, Count, Counter};
+use super::{Accuracy, Count, Counter, hidden};
 use crate::BoxError;
 use crate::call::json::{Object, quote};
 use crate::call::{Call, Dialect, Doc, Reply};
@@ -21,6 +24,11 @@ use crate::call::{Call, Dialect, Doc, Reply};
 const MOST_BYTES: usize = 64 << 10;
 /// How long a provider may take to count.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Answers remembered, and for how long.
+const REMEMBERED: u64 = 1024;
+const FRESH: Duration = Duration::from_secs(600);
+/// How long a provider that did not count is not asked the same again.
+const PAUSE: Duration = Duration::from_secs(30);
 
 /// A provider's count endpoint: how it is asked and what it answers. Plain functions, for those who call it
 /// themselves; [`CountEndpoint`] does.
@@ -62,11 +70,15 @@ impl Endpoint {
             .then_some(Self { dialect })
     }
 
-    /// The call that asks for the count of `call`, with the same headers; `None` if its path is not the usual one of
-    /// its format, its body cannot be read, or a signature covers it.
+    /// The call that asks for the count of `call`, with the same headers but for those that are its own; `None` if its
+    /// path is not the usual one of its format (Vertex counts in another way), its body cannot be read, a signature
+    /// covers it, or it refers to text kept at the provider, which the endpoint may not count.
     #[must_use]
     pub fn ask(self, call: &Call) -> Option<Call> {
-        if call.doc.trouble().is_some() || !call.doc.is_editable() {
+        if !self.serves(call) || call.doc.trouble().is_some() || !call.doc.is_editable() {
+            return None;
+        }
+        if hidden::refers_elsewhere(call) {
             return None;
         }
         let path = call.parts.uri.path();
@@ -107,10 +119,21 @@ impl Endpoint {
         });
         let mut parts = call.parts.clone();
         parts.uri = Uri::from_parts(uri).ok()?;
-        parts.headers.remove(http::header::CONTENT_LENGTH);
+        // The key would give the call the question's answer, and no one unpacks the answer.
+        for own in ["content-length", "idempotency-key", "accept-encoding"] {
+            parts.headers.remove(own);
+        }
         // What layers keep with a call belongs to that call.
         parts.extensions = http::Extensions::new();
         Some(Call::new(Dialect::Opaque, parts, Doc::new(body)))
+    }
+
+    /// True if it can be asked about calls to this path with these members.
+    fn serves(self, call: &Call) -> bool {
+        let path = call.parts.uri.path();
+        let vertex = self.dialect == Dialect::GeminiGenerate
+            && ["/projects/", "/publishers/", "/endpoints/"].into_iter().any(|part| path.contains(part));
+        !vertex && !hidden::in_members(&call.doc, call.dialect)
     }
 
     /// The count in the endpoint's answer.
@@ -141,7 +164,8 @@ fn only(doc: &Doc, members: &[&str]) -> String {
 ///
 /// A count endpoint is free, and has a rate limit of its own; but it takes a round trip. `S` is the way to the
 /// provider, as under the other layers. When it fails, answers otherwise or takes more than two seconds, the estimate
-/// stands.
+/// stands. 1,024 answers are remembered for ten minutes, so that the same prompt is asked about once; callers with it at
+/// the same time share one question. What the provider did not count it is not asked again for half a minute.
 ///
 /// # Example
 /// ```
@@ -182,7 +206,27 @@ pub struct CountEndpoint<S> {
     inner: S,
     patience: Duration,
     numbers: Arc<Numbers>,
+    answers: Answers,
 }
+
+/// What was told, by the hash of the question.
+type Answers = Cache<[u8; 32], Arc<OnceCell<Told>>>;
+
+#[derive(Clone, Copy)]
+enum Told {
+    Tokens(u64),
+    Nothing { at: Instant },
+}
+
+impl Told {
+    fn is_stale(self) -> bool {
+        matches!(self, Self::Nothing { at } if at.elapsed() >= PAUSE)
+    }
+}
+
+/// How long a call has waited for counts so far, among its extensions.
+#[derive(Clone, Copy)]
+struct Waited(Duration);
 
 /// A [`CountEndpoint`] whose way to the provider is boxed, as the layers take it.
 pub type BoxCountEndpoint = CountEndpoint<BoxCloneSyncService<Call, Reply, BoxError>>;
@@ -207,20 +251,24 @@ pub struct EndpointNumbers {
 #[derive(Clone, Debug)]
 pub(crate) enum Asked {
     Provider(Count),
+    /// A question was sent, and no answer came.
     Estimate(Count),
+    /// None was sent.
+    Unasked(Count),
 }
 
 impl Asked {
     pub(crate) fn count(&self) -> &Count {
-        let (Self::Provider(count) | Self::Estimate(count)) = self;
+        let (Self::Provider(count) | Self::Estimate(count) | Self::Unasked(count)) = self;
         count
     }
 
     /// For the receipt.
-    pub(crate) fn note(&self) -> &'static str {
+    pub(crate) fn note(&self) -> Option<&'static str> {
         match self {
-            Self::Provider(_) => "the provider counted the prompt",
-            Self::Estimate(_) => "the provider did not count the prompt, the estimate stood",
+            Self::Provider(_) => Some("the provider counted the prompt"),
+            Self::Estimate(_) => Some("the provider did not count the prompt, the estimate stood"),
+            Self::Unasked(_) => None,
         }
     }
 }
@@ -228,10 +276,11 @@ impl Asked {
 impl<S> CountEndpoint<S> {
     /// Counts by `counter`, and asks through `inner`.
     pub fn new(counter: Counter, inner: S) -> Self {
-        Self { counter, inner, patience: PATIENCE, numbers: Arc::default() }
+        let answers = Cache::builder().max_capacity(REMEMBERED).time_to_live(FRESH).build();
+        Self { counter, inner, patience: PATIENCE, numbers: Arc::default(), answers }
     }
 
-    /// How long the provider may take, two seconds by default.
+    /// How long a call waits for the provider's counts in all, two seconds by default.
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
@@ -244,9 +293,9 @@ impl<S> CountEndpoint<S> {
         EndpointNumbers { asked: read(&self.numbers.asked), told: read(&self.numbers.told) }
     }
 
-    /// True if the call's format has an endpoint that counts.
+    /// True if there is an endpoint that counts such calls.
     pub(crate) fn can_ask(&self, call: &Call) -> bool {
-        Endpoint::of(call.dialect).is_some()
+        Endpoint::of(call.dialect).is_some_and(|endpoint| endpoint.serves(call))
     }
 }
 
@@ -259,9 +308,9 @@ where
     /// The same for layers, which take any way to the provider.
     #[must_use]
     pub fn boxed(self) -> BoxCountEndpoint {
-        let Self { counter, inner, patience, numbers } = self;
+        let Self { counter, inner, patience, numbers, answers } = self;
         let inner = BoxCloneSyncService::new(inner.map_err(Into::into));
-        CountEndpoint { counter, inner, patience, numbers }
+        CountEndpoint { counter, inner, patience, numbers, answers }
     }
 }
 
@@ -276,14 +325,58 @@ where
         if !is_near(&count, budget) {
             return count;
         }
-        let (Asked::Provider(count) | Asked::Estimate(count)) = self.ask(call, count).await;
-        count
+        self.ask(call, count).await.count().clone()
     }
 
-    /// Asks for the tokens of `call`, estimated as `count`.
+    /// [`ask`](Self::ask), on account of the time that the call may wait in all.
+    pub(crate) async fn ask_once(&self, call: &mut Call, count: Count) -> Asked {
+        let from = Instant::now();
+        let asked = self.ask(call, count).await;
+        let before = call.parts.extensions.get::<Waited>().map_or(Duration::ZERO, |waited| waited.0);
+        call.parts.extensions.insert(Waited(before.saturating_add(from.elapsed())));
+        asked
+    }
+
+    /// Asks for the tokens of `call`, estimated as `count`, unless the answer is remembered.
     pub(crate) async fn ask(&self, call: &Call, count: Count) -> Asked {
-        let Some(endpoint) = Endpoint::of(call.dialect) else { return Asked::Estimate(count) };
-        let Some(question) = endpoint.ask(call) else { return Asked::Estimate(count) };
+        let waited = call.parts.extensions.get::<Waited>().map_or(Duration::ZERO, |waited| waited.0);
+        let patience = self.patience.saturating_sub(waited);
+        let Some(endpoint) = Endpoint::of(call.dialect).filter(|_| !patience.is_zero()) else {
+            return Asked::Unasked(count);
+        };
+        let Some(question) = endpoint.ask(call) else { return Asked::Unasked(count) };
+        let key = key_of(&question);
+        let fresh = || Arc::new(OnceCell::new());
+        let stale = |cell: &Arc<OnceCell<Told>>| cell.get().is_some_and(|told| told.is_stale());
+        let cell = self.answers.entry(key).or_insert_with_if(fresh, stale).into_value();
+        let remembered = cell.get().copied();
+        let told = match remembered {
+            Some(told) => told,
+            None => {
+                let until = Instant::now() + patience;
+                let question = cell.get_or_init(|| self.send(endpoint, question, until));
+                match tokio::time::timeout_at(until, question).await {
+                    Ok(told) => *told,
+                    Err(_) => {
+                        // Whoever sent the question may have left; nobody else waits for its answer.
+                        let nothing = Told::Nothing { at: Instant::now() };
+                        if cell.get().is_none() {
+                            self.answers.insert(key, Arc::new(OnceCell::new_with(Some(nothing))));
+                        }
+                        nothing
+                    }
+                }
+            }
+        };
+        match told {
+            Told::Tokens(tokens) => Asked::Provider(exactly(count, tokens, endpoint.accuracy())),
+            Told::Nothing { .. } if remembered.is_some() => Asked::Unasked(count),
+            Told::Nothing { .. } => Asked::Estimate(count),
+        }
+    }
+
+    /// Sends the question, and waits for the answer until then.
+    async fn send(&self, endpoint: Endpoint, question: Call, until: Instant) -> Told {
         self.numbers.asked.fetch_add(1, Ordering::Relaxed);
         let inner = self.inner.clone();
         let asked = async {
@@ -294,17 +387,35 @@ where
             let body = Limited::new(reply.into_body(), MOST_BYTES).collect().await?.to_bytes();
             Ok::<Bytes, BoxError>(body)
         };
-        let told = match tokio::time::timeout(self.patience, asked).await {
+        let told = match tokio::time::timeout_at(until, asked).await {
             Ok(Ok(body)) => endpoint.read(&body),
             Ok(Err(_)) | Err(_) => None,
         };
         let Some(tokens) = told else {
             tracing::debug!("the provider did not count, the estimate stands");
-            return Asked::Estimate(count);
+            return Told::Nothing { at: Instant::now() };
         };
         self.numbers.told.fetch_add(1, Ordering::Relaxed);
-        Asked::Provider(exactly(count, tokens, endpoint.accuracy()))
+        Told::Tokens(tokens)
     }
+}
+
+/// What the answer depends on: where it is asked, the model among it, and what.
+fn key_of(question: &Call) -> [u8; 32] {
+    let mut hash = blake3::Hasher::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(question.parts.uri.to_string().as_bytes());
+    for name in ["anthropic-version", "anthropic-beta"] {
+        for value in question.parts.headers.get_all(name) {
+            part(value.as_bytes());
+        }
+        part(b"");
+    }
+    part(question.doc.bytes());
+    *hash.finalize().as_bytes()
 }
 
 impl<S> fmt::Debug for CountEndpoint<S> {
@@ -447,5 +558,77 @@ mod tests {
         assert_eq!((asks.first(), asks.last()), (Some(&90), Some(&109)));
         let sure = Count { accuracy: Accuracy::Formula, ..count };
         assert!(!is_near(&sure, 105), "a formula is not asked about");
+    }
+
+    #[test]
+    fn what_it_cannot_count_it_is_not_asked() {
+        let vertex = "https://eu-aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google/models/gemini-3-pro:generateContent";
+        let provider = tower::service_fn(|_: Call| async { Err::<Reply, BoxError>("never".into()) });
+        let endpoint = CountEndpoint::new(Counter::default(), provider);
+        for (uri, body) in [
+            (vertex, r#"{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}"#),
+            ("https://a.example/v1/responses", r#"{"model":"gpt-5.5","input":"hi","prompt":{"id":"p"}}"#),
+            ("https://a.example/v1/responses", r#"{"model":"gpt-5.5","input":"hi","conversation":"c"}"#),
+        ] {
+            assert_eq!(asked(uri, body), None, "{uri} {body}");
+            assert!(!endpoint.can_ask(&Call::post(uri, body)), "{uri} {body}");
+        }
+        let item = r#"{"model":"gpt-5.5","input":[{"type":"item_reference","id":"i"}]}"#;
+        assert_eq!(asked("https://a.example/v1/responses", item), None);
+    }
+
+    #[test]
+    fn headers_of_the_call_alone_stay_with_it() {
+        let (mut call, _) = near();
+        for (name, value) in [("idempotency-key", "k"), ("accept-encoding", "gzip"), ("x-api-key", "s")] {
+            call.parts.headers.insert(name, http::HeaderValue::from_static(value));
+        }
+        let question =
+            Endpoint::of(call.dialect).and_then(|endpoint| endpoint.ask(&call)).expect("a question");
+        let names: Vec<_> = question.parts.headers.keys().map(|name| name.as_str()).collect();
+        assert!(names.contains(&"x-api-key"), "{names:?}");
+        assert!(!names.contains(&"idempotency-key") && !names.contains(&"accept-encoding"), "{names:?}");
+    }
+
+    #[tokio::test]
+    async fn the_same_prompt_is_asked_about_once_also_by_a_crowd() {
+        let (call, budget) = near();
+        let provider = tower::service_fn(|_: Call| async {
+            tokio::task::yield_now().await;
+            Ok::<_, BoxError>(answered(200, ReplyBody::full(r#"{"input_tokens":23}"#)))
+        });
+        let endpoint = CountEndpoint::new(Counter::default(), provider);
+        let crowd = futures_util::future::join_all((0..100).map(|_| endpoint.count(&call, budget))).await;
+        assert!(crowd.iter().all(|count| count.likely == 23));
+        let boxed = endpoint.clone().boxed();
+        assert_eq!(boxed.count(&call, budget).await.likely, 23, "one memory for all clones");
+        assert_eq!(endpoint.numbers(), EndpointNumbers { asked: 1, told: 1 });
+        let mut other = call.clone();
+        other.doc.set("model", "\"claude-opus-4-8\"").expect("an object");
+        endpoint.count(&other, budget).await;
+        assert_eq!(endpoint.numbers().asked, 2, "another model is another question");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_failed_is_let_rest_and_a_call_waits_once() {
+        let (mut call, _) = near();
+        let estimate = Counter::default().count(&call);
+        let silent = tower::service_fn(|_: Call| std::future::pending::<Result<Reply, BoxError>>());
+        let endpoint = CountEndpoint::new(Counter::default(), silent);
+        let from = Instant::now();
+        let first = endpoint.ask(&call, estimate.clone()).await;
+        assert!(matches!(first, Asked::Estimate(_)) && from.elapsed() >= PATIENCE);
+        let from = Instant::now();
+        let second = endpoint.ask(&call, estimate.clone()).await;
+        assert!(second.note().is_none() && from.elapsed().is_zero(), "no question was sent");
+        tokio::time::advance(PAUSE).await;
+        let from = Instant::now();
+        let third = endpoint.ask_once(&mut call, estimate.clone()).await;
+        assert!(third.note().is_some() && from.elapsed() >= PATIENCE);
+        call.doc.set("system", "\"Be brief.\"").expect("an object");
+        let from = Instant::now();
+        let trimmed = endpoint.ask(&call, estimate).await;
+        assert!(trimmed.note().is_none() && from.elapsed().is_zero(), "the call has waited its time");
+        assert_eq!(endpoint.numbers().asked, 2);
     }
 }

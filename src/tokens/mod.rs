@@ -43,9 +43,10 @@
 //! | `Exact` | one text in a public encoding, token ids, embeddings inputs, a vendor's exact count | `likely` |
 //! | `Formula` | OpenAI chat on models whose encoding is published; a PDF for Gemini 3 | 1 more, 1 for each picture by patches, 8 for each tool call or result by id; of tools the dearer layout; of pages the higher resolution |
 //! | `Calibrated` | Claude, Gemini and others: the o200k count times a factor by class of text, up to 4,096 bytes of which are looked at; schema words and answer formats without published numbers; a tokenizer of your own | 1.1 times, 1.5 for models nothing is known of, never over the bytes; after 16 billed calls the 95th percentile of the error seen |
-//! | `UpperBound` | a picture by URL, a broken header, a document whose pages cannot be seen, a film whose length cannot, a tool the provider runs, an unknown block or format, a model behind Ollama's template | the published maximum, or the bytes |
+//! | `UpperBound` | text kept at the provider (`previous_response_id`, `conversation`, a stored `prompt`, `cachedContent`, an item or a sound by its id), for which a whole context window of 1,050,000 tokens is added; a member that stands twice; a picture by URL, a broken header, a document whose pages cannot be seen, a film whose length cannot, a tool the provider runs, an unknown block or format, a model behind Ollama's template | the published maximum, or the bytes |
 //!
-//! A request is as sure as its least sure part. The spelling of a special token inside a text is text.
+//! A request is as sure as its least sure part. Text kept at the provider is no part of `likely`, and a hard budget has
+//! to reserve the whole window for it: send the text itself where that matters. The spelling of a special token inside a text is text.
 //!
 //! # One text
 //!
@@ -99,6 +100,7 @@ mod counter;
 mod document;
 mod encoding;
 mod endpoint;
+mod hidden;
 mod own;
 mod picture;
 mod request;
@@ -112,6 +114,7 @@ pub use self::counter::Counter;
 pub use self::encoding::{Encoding, Family, Keep, ModelEncoding, TextClass, Until};
 pub(crate) use self::endpoint::{Asked, is_near};
 pub use self::endpoint::{BoxCountEndpoint, CountEndpoint, Endpoint, EndpointNumbers};
+pub(crate) use self::hidden::{WINDOW, refers_elsewhere};
 pub use self::own::Tokenizer;
 #[cfg(feature = "tokenizers")]
 pub use self::own::TokenizerJson;

@@ -6,9 +6,9 @@ use super::own::Own;
 use super::picture::Rule;
 use super::tally::Tally;
 use super::tools::{self, Layout};
-use super::{Accuracy, Encoding, anthropic};
+use super::{Accuracy, Encoding, anthropic, hidden};
 use crate::call::{Call, Dialect, Doc};
-use crate::dialect::{Message, Part, Prompt, Role, Tool, ToolChoice};
+use crate::dialect::{Message, Part, Prompt, Role, Source, Tool, ToolChoice};
 
 /// All that decides what an element costs, besides the element.
 #[derive(Clone, Copy)]
@@ -16,8 +16,11 @@ pub(super) struct Profile<'t> {
     pub(super) model: ModelEncoding,
     pub(super) picture: Rule,
     frame: Frame,
+    dialect: Dialect,
     /// Resolution of pictures that the whole request asks for (Gemini).
     resolution: Option<&'static str>,
+    /// Frames of a film that are looked at in a second, at most.
+    pub(super) frames: u64,
     own: Option<&'t Own>,
 }
 
@@ -27,6 +30,7 @@ pub(super) struct Terms {
     model: ModelEncoding,
     picture: Rule,
     frame: Frame,
+    dialect: Dialect,
     resolution: Option<&'static str>,
     own: Option<u64>,
 }
@@ -78,7 +82,8 @@ impl<'t> Profile<'t> {
             Dialect::OllamaChat => Frame::Template,
             _ => Frame::None,
         };
-        Self { model: Encoding::for_model(name), picture: Rule::of(name), frame, resolution: None, own: None }
+        let (model, picture) = (Encoding::for_model(name), Rule::of(name));
+        Self { model, picture, frame, dialect, resolution: None, frames: 1, own: None }
     }
 
     /// That of a call to the model of this name. Its body may say how finely pictures are looked at.
@@ -104,6 +109,7 @@ impl<'t> Profile<'t> {
             model: self.model,
             picture: self.picture,
             frame: self.frame,
+            dialect: self.dialect,
             resolution: self.resolution,
             own: self.own.map(|own| own.id),
         }
@@ -185,9 +191,30 @@ impl<'t> Profile<'t> {
             Family::Gemini if message.raw.contains("MEDIA_RESOLUTION_") => resolution(message.raw),
             _ => None,
         };
-        let profile = Self { resolution: finest.or(self.resolution), ..self };
-        for part in &message.parts {
-            tally.add(profile.part(part));
+        let frames = match self.model.family {
+            Family::Gemini => document::frames(message.raw),
+            _ => 1,
+        };
+        let profile = Self { resolution: finest.or(self.resolution), frames, ..self };
+        match hidden::screen(message, self.dialect) {
+            Some(image) => {
+                let picture = match &image.source {
+                    Source::Base64 { data, .. } => data.len() as u64,
+                    _ => 0,
+                };
+                let bytes = (message.raw.len() as u64).saturating_sub(picture);
+                tally.add(self.picture.count(&image, None).as_media());
+                tally.add(Tally::bound(bytes / 4, bytes).as_media());
+            }
+            None => {
+                for part in &message.parts {
+                    tally.add(profile.part(part));
+                }
+            }
+        }
+        tally.hidden |= hidden::in_message(message, self.dialect);
+        if hidden::repeats(message.raw) {
+            tally.widen(hidden::Most::of(message.raw.as_bytes()));
         }
         if message.role == Role::Function {
             tally.less(2);
@@ -221,7 +248,7 @@ impl<'t> Profile<'t> {
     /// One piece of a message.
     fn part(self, part: &Part<'_>) -> Tally {
         match part {
-            Part::Text(text) => Tally { data_urls: data_urls(text), ..self.text(text) },
+            Part::Text(text) => self.plain(text),
             Part::Thinking(text) => {
                 let mut count = self.text(text);
                 count.weaken(Accuracy::Calibrated);
@@ -232,7 +259,7 @@ impl<'t> Profile<'t> {
             Part::File(source) => document::file(source, self).as_media(),
             Part::ToolCall { name, arguments, legacy, .. } => {
                 let mut count = self.text(name);
-                count.add(self.text(arguments));
+                count.add(self.plain(arguments));
                 count.add(Tally::formula(3));
                 if !legacy {
                     count.slack(8);
@@ -278,6 +305,20 @@ impl<'t> Profile<'t> {
         }
         if let Some(schema) = prompt.response_schema {
             count.response_format = self.response_format(doc, schema);
+        }
+        count.system.hidden |= hidden::in_members(doc, self.dialect)
+            || prompt
+                .system
+                .iter()
+                .any(|part| matches!(part, Part::Unknown(raw) if raw.contains("\"file_id\"")));
+        let messages = self.dialect.format().messages_member();
+        for (name, value) in doc.members().filter(|(name, _)| Some(*name) != messages) {
+            if hidden::repeats(value) {
+                let mut most = hidden::Most::of(value.as_bytes());
+                most.refers |= hidden::Most::of(name.as_bytes()).refers;
+                count.tools.add(Tally::bound(0, most.tokens));
+                count.tools.hidden |= most.refers;
+            }
         }
         count
     }
@@ -351,7 +392,7 @@ impl<'t> Profile<'t> {
 
     /// One text as the model's tokenizer sees it.
     pub(super) fn plain(self, text: &str) -> Tally {
-        self.text(text)
+        Tally { data_urls: data_urls(text), ..self.text(text) }
     }
 }
 

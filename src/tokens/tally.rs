@@ -2,6 +2,7 @@
 
 use super::Accuracy;
 use super::encoding::Measured;
+use super::hidden::Most;
 
 /// Tokens of a part of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,22 +14,24 @@ pub(super) struct Tally {
     pub(super) media: u64,
     /// Bytes of `data:` URLs inside plain text.
     pub(super) data_urls: u64,
+    /// True if it refers to text kept at the provider, which no figure here covers.
+    pub(super) hidden: bool,
 }
 
 impl Tally {
     /// A number that a published rule gives.
     pub(super) fn formula(tokens: u64) -> Self {
-        Self { likely: tokens, at_most: tokens, accuracy: Accuracy::Formula, media: 0, data_urls: 0 }
+        Self { likely: tokens, at_most: tokens, accuracy: Accuracy::Formula, ..Self::default() }
     }
 
     /// Two figures and no rule that gives them.
     pub(super) fn bound(likely: u64, at_most: u64) -> Self {
-        Self { likely: likely.min(at_most), at_most, accuracy: Accuracy::UpperBound, media: 0, data_urls: 0 }
+        Self::of(likely.min(at_most), at_most, Accuracy::UpperBound)
     }
 
     /// Two figures and how sure they are.
     pub(super) fn of(likely: u64, at_most: u64, accuracy: Accuracy) -> Self {
-        Self { likely, at_most, accuracy, media: 0, data_urls: 0 }
+        Self { likely, at_most, accuracy, ..Self::default() }
     }
 
     /// The same, all of it no text.
@@ -43,6 +46,7 @@ impl Tally {
         self.accuracy = self.accuracy.max(other.accuracy);
         self.media = self.media.saturating_add(other.media);
         self.data_urls = self.data_urls.saturating_add(other.data_urls);
+        self.hidden |= other.hidden;
     }
 
     /// So much more at most, if a rule is not quite sure.
@@ -56,6 +60,13 @@ impl Tally {
         self.at_most = self.at_most.saturating_sub(tokens);
     }
 
+    /// At least what this JSON text costs in whatever way it is read.
+    pub(super) fn widen(&mut self, most: Most) {
+        self.at_most = self.at_most.max(most.tokens);
+        self.hidden |= most.refers;
+        self.weaken(Accuracy::UpperBound);
+    }
+
     /// No surer than `accuracy`.
     pub(super) fn weaken(&mut self, accuracy: Accuracy) {
         self.accuracy = self.accuracy.max(accuracy);
@@ -64,6 +75,6 @@ impl Tally {
 
 impl From<Measured> for Tally {
     fn from(text: Measured) -> Self {
-        Self { likely: text.likely, at_most: text.at_most, accuracy: text.accuracy, media: 0, data_urls: 0 }
+        Self::of(text.likely, text.at_most, text.accuracy)
     }
 }

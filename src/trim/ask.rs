@@ -96,8 +96,8 @@ where
         let endpoint = estimate.is_some().then(|| self.layer.endpoint.clone());
         Box::pin(async move {
             if let (Some(estimate), Some(endpoint)) = (estimate, endpoint) {
-                let told = endpoint.ask(&call, estimate).await;
-                receipt::note(&call, |receipt| receipt.notes.push(told.note()));
+                let told = endpoint.ask_once(&mut call, estimate).await;
+                receipt::note(&call, |receipt| receipt.notes.extend(told.note()));
                 if let Asked::Provider(count) = told {
                     let body = call.doc.bytes().clone();
                     call.parts.extensions.insert(Told { body, count });

@@ -191,7 +191,7 @@ fn plan_by(call: &Call, policy: &TrimPolicy, count: &dyn Fn(&Call) -> Both) -> R
         };
         if after.now().at_most > budget {
             if last || decision.exhausted {
-                return Err(Error::over_budget(after.now().at_most, budget));
+                return Err(refusal(call, after.now().at_most, budget));
             }
             // What stays is less surely counted than the whole was, a picture for one: cut for the worse of both.
             scale = ratio(&after).max(scale.saturating_add(1));
@@ -242,6 +242,18 @@ pub(super) fn plans_at_any_scale(call: &Call, policy: &TrimPolicy, counter: &Cou
         }
     }
     plans
+}
+
+#[cold]
+fn refusal(call: &Call, needed: u64, budget: u64) -> Error {
+    if !tokens::refers_elsewhere(call) {
+        return Error::over_budget(needed, budget);
+    }
+    let problem = format!(
+        "the prompt may take {needed} tokens, {} of them text kept at the provider that it refers to, and its budget is {budget}",
+        tokens::WINDOW
+    );
+    Error::new(Kind::OverBudget, problem, "send that text in the call, or leave this call without a budget")
 }
 
 /// Upper bound over the count by start factors, in sixteenths, rounded up: what was learned moves it rarely.
