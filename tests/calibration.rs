@@ -133,6 +133,136 @@ fn a_formula_stays_until_it_has_drifted_and_then_is_calibrated() {
     assert!(found.likely > right.likely && found.at_most >= right.likely * 21 / 20, "{}", found.at_most);
 }
 
+/// A call by formula and one with an answer format, which is an estimate, of one model.
+fn plain_and_schema() -> [Call; 2] {
+    let messages = json!([{"role": "user", "content": words(200)}]);
+    let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "a", "schema": schema}});
+    [openai(json!({"messages": messages})), openai(json!({"messages": messages, "response_format": format}))]
+}
+
+#[test]
+fn estimates_of_a_model_do_not_move_its_counts_by_formula() {
+    let calibration = Calibration::default();
+    let counter = Counter::default().calibrated(calibration.clone());
+    let [plain, schema] = plain_and_schema();
+    let (before, estimated) = (counter.count(&plain), counter.count(&schema));
+    assert!(before.accuracy.is_exact() && !estimated.accuracy.is_exact());
+    for _ in 0..20 {
+        calibration.learn(&expected(&schema), None, &Usage::of(estimated.likely * 107 / 100, 1));
+    }
+    calibration.learn(&expected(&plain), None, &Usage::of(before.likely, 1));
+    assert_eq!(counter.count(&plain), before);
+    assert!(counter.count(&schema).likely > estimated.likely, "the estimates have moved");
+    let known = calibration.scales();
+    assert_eq!(
+        known.iter().map(|known| (known.formula, known.samples)).collect::<Vec<_>>(),
+        [(false, 20), (true, 1)]
+    );
+}
+
+#[test]
+fn a_drift_of_a_formula_stays_found_whatever_the_estimates_say() {
+    let calibration = Calibration::default();
+    let counter = Counter::default().calibrated(calibration.clone());
+    let [plain, schema] = plain_and_schema();
+    let billed = expected(&plain).tokens() * 11 / 10;
+    for _ in 0..20 {
+        calibration.learn(&expected(&plain), None, &Usage::of(billed, 1));
+    }
+    let drifted = counter.count(&plain);
+    assert!(drifted.at_most >= billed);
+    let estimate = expected(&schema).tokens();
+    assert!(counter.count(&schema).at_most >= estimate * 11 / 10, "the formula's drift is the first guess");
+    calibration.learn(&expected(&schema), None, &Usage::of(estimate, 1));
+    assert_eq!(counter.count(&plain), drifted);
+}
+
+#[test]
+fn a_file_with_absurd_figures_breaks_no_count() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("calibration");
+    let most = u64::MAX;
+    let line = format!(
+        r#"{{"host":"api.anthropic.com","dialect":"anthropic-messages","model":"claude-opus-5","samples":{most},"scale":{most},"formula":false,"ratio":{most},"error":{most}}}"#
+    );
+    let text = format!("{{\"thrifty\":\"calibration\",\"factors\":1}}\n{}", format!("{line}\n").repeat(20));
+    fs::write(&path, text).expect("a file");
+    let calibration = Calibration::open(&path).expect("a calibration file");
+    let counter = Counter::default().calibrated(calibration.clone());
+    let call = claude("claude-opus-5", &words(300));
+    let (plain, found) = (counter.uncalibrated(&call), counter.count(&call));
+    assert!(found.likely <= plain.likely * 3 && found.at_most >= found.likely, "{found:?}");
+    calibration.learn(&expected(&call), None, &Usage::of(plain.likely, 1));
+    assert!(counter.count(&call).likely < found.likely);
+}
+
+#[test]
+fn a_damaged_head_is_kept_beside_and_learned_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("calibration");
+    let call = claude("claude-opus-5", &words(300));
+    bill(&Calibration::open(&path).expect("a new file"), &call, 900, 1);
+    let whole = fs::read(&path).expect("bytes");
+    let head = whole.iter().position(|byte| *byte == b'\n').expect("a line");
+    let zeroed = [vec![0; head], whole[head..].to_vec()].concat();
+    let block = [vec![0; head + 20], whole[head + 20..].to_vec(), whole[head + 1..].to_vec()].concat();
+    for damaged in [whole[..10].to_vec(), whole[..head - 3].to_vec(), zeroed, block, vec![0; 4096]] {
+        fs::write(&path, &damaged).expect("a file");
+        let calibration = Calibration::open(&path).expect("a file that was ours");
+        assert!(calibration.scales().is_empty());
+        bill(&calibration, &call, 900, 1);
+        assert_eq!(Calibration::open(&path).expect("the new file").scales().len(), 1);
+        let aside = folder.path().join("calibration.damaged");
+        assert_eq!(fs::read(aside).expect("what was there"), damaged);
+    }
+    for other in ["{\n  \"a\": 1\n}\n", "{\"thrifty\":\"receipts\",\"factors\":1}\n", "\0\0\0\u{18}ftypisom"]
+    {
+        fs::write(&path, other).expect("a file");
+        Calibration::open(&path).expect_err("it is another file");
+        assert_eq!(fs::read_to_string(&path).expect("text"), other);
+    }
+}
+
+#[test]
+fn the_file_is_written_anew_only_when_half_of_it_is_stale() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("calibration");
+    let lines = |samples: usize| {
+        let mut text = String::from("{\"thrifty\":\"calibration\",\"factors\":1}\n");
+        for i in 0..300 * samples {
+            let (model, n) = (i % 300, i / 300 + 1);
+            text.push_str(&format!(
+                "{{\"host\":\"api.anthropic.com\",\"dialect\":\"anthropic-messages\",\"model\":\"model-{model}\",\"samples\":{n},\"scale\":1000000,\"formula\":false,\"ratio\":1000000,\"error\":0}}\n"
+            ));
+        }
+        text
+    };
+    let now = || fs::read_to_string(&path).expect("text");
+    // 64 samples of each of 300 models are worth keeping: 19,200 lines.
+    let text = lines(127);
+    fs::write(&path, &text).expect("a file");
+    let calibration = Calibration::open(&path).expect("a calibration file");
+    let learn = |i: usize| {
+        let call = claude(&format!("model-{i}"), &words(100));
+        calibration.learn(&expected(&call), None, &Usage::of(900, 1));
+    };
+    (0..20).for_each(learn);
+    assert!(now().starts_with(&text), "it has only grown");
+    assert_eq!(now().lines().count(), 1 + 127 * 300 + 20);
+    (20..300).for_each(learn);
+    assert_eq!(now().lines().count(), 1 + 128 * 300);
+    learn(0);
+    assert_eq!(now().lines().count(), 1 + 64 * 300, "half of it was stale");
+    learn(1);
+    assert_eq!(now().lines().count(), 2 + 64 * 300);
+    let before = calibration.scales();
+    assert_eq!(Calibration::open(&path).expect("the same file").scales(), before);
+    fs::write(&path, lines(129)).expect("a file");
+    Calibration::open(&path).expect("a calibration file");
+    assert_eq!(now().lines().count(), 1 + 64 * 300);
+}
+
 #[test]
 fn calls_that_teach_nothing_are_passed_over() {
     let calibration = Calibration::default();
@@ -336,6 +466,60 @@ mod in_a_stack {
         ask(&stack, &other, claude("claude-opus-5", &words(301))).await.expect("an answer");
         assert_eq!(calibration.scales().len(), 1);
         assert_eq!(calibration.scales()[0].samples, 1);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_at_the_end_marker_has_the_whole_bill() {
+        use futures_util::StreamExt;
+        use http_body_util::BodyExt;
+        use thrifty::call::ReplyBody;
+
+        let event = |value: Value| {
+            let name = value["type"].as_str().unwrap_or_default();
+            format!("event: {name}\ndata: {value}\n\n")
+        };
+        let events = [
+            event(
+                json!({"type": "message_start", "message": {"id": "m", "type": "message", "role": "assistant",
+                "model": "claude-opus-5", "content": [], "stop_reason": null, "stop_sequence": null,
+                "usage": {"input_tokens": 900, "output_tokens": 1}}}),
+            ),
+            event(
+                json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+            ),
+            event(
+                json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Yes"}}),
+            ),
+            event(json!({"type": "content_block_stop", "index": 0})),
+            event(
+                json!({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": null},
+                "usage": {"output_tokens": 3}}),
+            ),
+            event(json!({"type": "message_stop"})),
+        ];
+        for (seen, learned) in [(events.len(), 1), (events.len() - 2, 0)] {
+            let calibration = Calibration::default();
+            let stack =
+                Stack::builder().without_cache().calibration(calibration.clone()).build().expect("a stack");
+            let sse = events[..seen].concat();
+            let provider = tower::service_fn(move |_: Call| {
+                let frame = http_body::Frame::data(bytes::Bytes::from(sse.clone()));
+                let frames = futures_util::stream::iter([Ok::<_, BoxError>(frame)])
+                    .chain(futures_util::stream::pending());
+                let mut reply = Reply::new(ReplyBody::stream(http_body_util::StreamBody::new(frames)));
+                reply
+                    .headers_mut()
+                    .insert("content-type", http::HeaderValue::from_static("text/event-stream"));
+                std::future::ready(Ok::<_, BoxError>(reply))
+            });
+            let body = json!({"model": "claude-opus-5", "max_tokens": 64, "stream": true,
+                "messages": [{"role": "user", "content": words(300)}]});
+            let call = Call::post("https://api.anthropic.com/v1/messages", body.to_string());
+            let mut reply = stack.layer(provider).oneshot(call).await.expect("an answer");
+            reply.body_mut().frame().await.expect("a frame").expect("data");
+            drop(reply);
+            assert_eq!(calibration.scales().len(), learned, "after {seen} events");
+        }
     }
 
     #[tokio::test]

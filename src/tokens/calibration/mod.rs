@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::log::Log;
 use self::scale::{ENOUGH, ONE, Running, mul_div};
+use super::encoding::{Encoding, Family};
 use super::{Accuracy, Count};
 use crate::Error;
 use crate::call::json::quote;
@@ -26,13 +27,20 @@ use crate::dialect::Usage;
 const MOST_MODELS: usize = 1_000;
 /// A smaller prompt is mostly framing, and teaches nothing about text.
 const LEAST: u64 = 50;
+/// No longer name is a model's.
+const LONGEST_NAME: usize = 128;
 
 /// Learns for each model of each provider how many tokens are billed for each that was estimated. Clones learn together.
 ///
 /// The mean of the first ten billed calls, then a tenth of each new one, between 0.5 and 3, on top of the start
-/// factors by class of text. From 16 calls on the 95th percentile of the last 64 errors is the margin of
-/// [`Count::at_most`]; before that a tenth is. Counts by formula stay as they are, until the median of 16 calls is off
-/// by more than 1 %: that is said once in the log, and the model's counts are calibrated ones from then on.
+/// factors by class of text; from ten calls on, one bill moves it by a fortieth at most. From 16 calls on the 95th
+/// percentile of the last 64 errors is the margin of [`Count::at_most`]; before that a tenth is.
+///
+/// Counts by formula are kept apart from estimates of the same model. They stay as they are, until the median of 16
+/// calls is off by more than 1 %: that is said once in the log, and those counts are calibrated ones from then on.
+///
+/// What is learned belongs to the name that was asked for. A reply that names another model teaches as long as both
+/// have one tokenizer: `gpt-4` answered by `gpt-4-0613`, a deployment's name by its model.
 ///
 /// # Example
 /// ```
@@ -66,14 +74,22 @@ const LEAST: u64 = 50;
 /// # Ok::<(), thrifty::Error>(())
 /// ```
 #[derive(Clone, Default)]
-pub struct Calibration(Arc<Mutex<State>>);
+pub struct Calibration(Arc<Shared>);
 
 type Models = BTreeMap<Key, Running>;
 
 #[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Taken before `state`, never while it is held: counts must not wait for a disk.
+    log: Option<Mutex<Log>>,
+}
+
+#[derive(Default)]
 struct State {
     models: Models,
-    log: Option<Log>,
+    /// Lines that the file does not have yet.
+    pending: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,11 +97,13 @@ struct Key {
     host: String,
     dialect: String,
     model: String,
+    /// Counts by formula say nothing about estimates, nor those about them.
+    formula: bool,
 }
 
 impl Key {
-    fn new(host: String, dialect: Dialect, model: &str) -> Self {
-        Self { host, dialect: dialect.name().to_owned(), model: undated(model) }
+    fn new(host: String, dialect: Dialect, model: &str, formula: bool) -> Self {
+        Self { host, dialect: dialect.name().to_owned(), model: undated(model), formula }
     }
 }
 
@@ -113,12 +131,16 @@ pub struct Expected {
     model: String,
     tokens: u64,
     formula: bool,
+    /// What the count was made with.
+    encoding: &'static str,
+    /// It is text alone, which another model with the same tokenizer bills alike.
+    text: bool,
 }
 
 impl Expected {
     /// `None` if the bill of `call` would teach nothing about its text: it names no model, takes under 50 tokens,
-    /// pictures, documents and the like are above a fifth of it, the provider runs tools of its own, or keeps a part
-    /// of the prompt.
+    /// pictures, documents and the like are above a fifth of it, the provider runs tools of its own, keeps a part of
+    /// the prompt, or the count is only an upper bound.
     ///
     /// `count` is [`Counter::uncalibrated`](super::Counter::uncalibrated) of the call as it is sent.
     #[must_use]
@@ -134,7 +156,12 @@ impl Expected {
             "plugins",
             "web_search_options",
         ];
-        let dull = count.likely < LEAST
+        // Bytes are a bound by nature, and so is a text that Ollama puts into a template.
+        let unknown = count.accuracy == Accuracy::UpperBound
+            && count.encoding != "bytes"
+            && call.dialect != Dialect::OllamaChat;
+        let dull = unknown
+            || count.likely < LEAST
             || count.media.saturating_mul(5) > count.likely
             || call.dialect == Dialect::Opaque
             || elsewhere.iter().any(|member| call.doc.some(member).is_some())
@@ -149,7 +176,9 @@ impl Expected {
             dialect: call.dialect,
             model,
             tokens: count.likely,
-            formula: count.accuracy <= Accuracy::Formula,
+            formula: count.accuracy.is_exact(),
+            encoding: count.encoding,
+            text: count.media == 0,
         })
     }
 
@@ -157,6 +186,42 @@ impl Expected {
     #[must_use]
     pub fn tokens(&self) -> u64 {
         self.tokens
+    }
+}
+
+/// The tokenizer that a call asked of `expected` was billed by.
+enum Billed {
+    /// The one it was counted for.
+    Same,
+    /// One that the name asked for does not tell, with its label.
+    Named(&'static str),
+    /// Another one, or nobody knows.
+    Other,
+}
+
+impl Billed {
+    fn by(answered: &str, expected: &Expected) -> Self {
+        let names = [undated(&expected.model), undated(answered)];
+        if names[0] == names[1] {
+            return Self::Same;
+        }
+        if !expected.text {
+            return Self::Other;
+        }
+        let [asked, answered] = names.each_ref().map(|name| Encoding::for_model(name));
+        let begins = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.starts_with('-'));
+        match (asked.family, answered.family) {
+            (Family::Other, Family::Other)
+                if begins(&names[0], &names[1]) || begins(&names[1], &names[0]) =>
+            {
+                Self::Same
+            }
+            (Family::Other, Family::Other) => Self::Other,
+            (Family::Other, _) if expected.encoding == answered.label() => Self::Same,
+            (Family::Other, _) if expected.encoding == asked.label() => Self::Named(answered.label()),
+            (a, b) if a == b && asked.encoding == answered.encoding => Self::Same,
+            _ => Self::Other,
+        }
     }
 }
 
@@ -198,6 +263,8 @@ pub struct Scale {
     pub dialect: String,
     /// The model, without provider, date and fine-tuning marks.
     pub model: String,
+    /// True for its counts by formula, which are kept apart from its estimates.
+    pub formula: bool,
     /// Billed calls it rests on.
     pub samples: u64,
     /// Billed tokens over estimated ones, in millionths.
@@ -216,7 +283,8 @@ impl fmt::Display for Scale {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { model, host, dialect, samples, scale, .. } = self;
         let at = if host.is_empty() { "" } else { " at " };
-        write!(f, "{model} ({dialect}{at}{host}): x {}.{:03}", scale / ONE, scale % ONE / 1_000)?;
+        let by = if self.formula { ", by formula" } else { "" };
+        write!(f, "{model} ({dialect}{at}{host}{by}): x {}.{:03}", scale / ONE, scale % ONE / 1_000)?;
         write!(f, " after {samples} {}", if *samples == 1 { "call" } else { "calls" })?;
         if let (Some(median), Some(p95)) = (self.median_error, self.p95_error) {
             let percent = |error: u64| format!("{}.{} %", error / 10_000, error % 10_000 / 1_000);
@@ -233,13 +301,15 @@ impl Calibration {
     /// A calibration that is kept in this file, one line for each billed call, and goes on where it ended. What was
     /// learned on top of other start factors is forgotten.
     ///
-    /// A file that cannot be written later on fails no call; it is said once in the log.
+    /// A file that cannot be written later on fails no call; it is said once in the log. One whose first line was
+    /// damaged by a crash is renamed to end in `.damaged`, and a new one is begun.
     ///
     /// # Errors
     /// [`Kind::Store`](crate::Kind::Store) when it cannot be opened or is another file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let (log, models) = Log::open(path.as_ref())?;
-        Ok(Self(Arc::new(Mutex::new(State { models, log: Some(log) }))))
+        let state = Mutex::new(State { models, pending: Vec::new() });
+        Ok(Self(Arc::new(Shared { state, log: Some(Mutex::new(log)) })))
     }
 
     /// Learns from a call that was billed. `answered` is the model that the reply names.
@@ -248,23 +318,35 @@ impl Calibration {
         if billed < LEAST || expected.tokens == 0 {
             return Learned::Skipped("the prompt was too short");
         }
-        let key = Key::new(expected.host.clone(), expected.dialect, &expected.model);
-        if answered.is_some_and(|answered| undated(answered) != key.model) {
-            return Learned::Skipped("another model answered");
+        let key = Key::new(expected.host.clone(), expected.dialect, &expected.model, expected.formula);
+        if key.model.len() > LONGEST_NAME {
+            return Learned::Skipped("the model's name is too long");
         }
+        let named = match answered.map(|answered| Billed::by(answered, expected)) {
+            None | Some(Billed::Same) => None,
+            Some(Billed::Named(label)) => Some(label),
+            Some(Billed::Other) => return Learned::Skipped("another model answered"),
+        };
         let mut state = self.state();
         if !state.models.contains_key(&key) && state.models.len() >= MOST_MODELS {
             return Learned::Skipped("too many models");
         }
-        let State { models, log } = &mut *state;
-        let running = models.entry(key.clone()).or_default();
+        // Whoever sends a name's calls to one model today and to another tomorrow has no ratio.
+        let before = state.models.get(&key).and_then(|running| running.answered);
+        if before.zip(named).is_some_and(|(before, named)| before != named) {
+            return Learned::Skipped("another model answered");
+        }
+        let State { models, pending } = &mut *state;
+        let running = models.entry(key.clone()).or_insert_with(|| Running::new(key.formula));
+        running.answered = running.answered.or(named);
         let drifted = running.drifts();
-        let sample = running.learn(expected.tokens, billed, expected.formula);
+        let sample = running.learn(expected.tokens, billed);
         let drifts = running.drifts() && !drifted;
-        if let Some(log) = log {
-            log.push(&key, sample, models);
+        if self.0.log.is_some() {
+            pending.extend(log::line(&key, running, sample));
         }
         drop(state);
+        self.write();
         if drifts {
             tracing::warn!(model = key.model, "the formula for prompt tokens is off by more than 1 %");
         }
@@ -275,15 +357,27 @@ impl Calibration {
     #[must_use]
     pub fn adjust(&self, call: &Call, count: Count) -> Count {
         let Some(model) = call.model() else { return count };
-        let key = Key::new(host_of(call), call.dialect, &model);
+        let formula = count.accuracy.is_exact();
+        let mut key = Key::new(host_of(call), call.dialect, &model, formula);
         let state = self.state();
-        let Some(running) = state.models.get(&key) else { return count };
-        if count.accuracy <= Accuracy::Formula && !running.drifts() {
-            return count;
-        }
-        let scale = if running.formula { running.in_force() } else { running.scale };
-        let margin = running.error(95).filter(|_| running.samples >= ENOUGH);
+        let known = match state.models.get(&key) {
+            Some(running) if !formula || running.drifts() => {
+                let margin = running.error(95).filter(|_| running.samples >= ENOUGH);
+                Some((running.in_force(), margin))
+            }
+            None if !formula => {
+                // Most of an estimate is what the formula gives; how sure that is, nobody knows.
+                key.formula = true;
+                state
+                    .models
+                    .get(&key)
+                    .filter(|running| running.drifts())
+                    .map(|running| (running.in_force(), None))
+            }
+            _ => None,
+        };
         drop(state);
+        let Some((scale, margin)) = known else { return count };
         adjusted(call, count, scale, margin)
     }
 
@@ -295,6 +389,7 @@ impl Calibration {
             host: key.host.clone(),
             dialect: key.dialect.clone(),
             model: key.model.clone(),
+            formula: key.formula,
             samples: running.samples,
             scale: running.scale,
             median_error: running.error(50),
@@ -304,8 +399,22 @@ impl Calibration {
         scales.collect()
     }
 
+    /// Brings the file up to date. Whoever has the log writes all that is pending, in the order it was learned.
+    fn write(&self) {
+        let Some(log) = &self.0.log else { return };
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        let lines = std::mem::take(&mut state.pending);
+        if lines.is_empty() {
+            return;
+        }
+        let models = log.is_full(1).then(|| state.models.clone());
+        drop(state);
+        log.write(&lines, models.as_ref());
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -325,7 +434,7 @@ fn adjusted(call: &Call, mut count: Count, scale: u64, margin: Option<u64>) -> C
     let at_most = match sure {
         Some(margin) if learned_all => {
             count.accuracy = Accuracy::Calibrated;
-            mul_div(likely, ONE + margin, ONE).saturating_add(1)
+            mul_div(likely, ONE.saturating_add(margin), ONE).saturating_add(1)
         }
         _ => {
             count.accuracy = count.accuracy.max(Accuracy::Calibrated);
@@ -353,7 +462,7 @@ fn spread(count: &mut Count, likely: u64) {
     for part in parts.messages.iter_mut().chain(single) {
         sum = sum.saturating_add(*part);
         let upto = mul_div(sum, likely, before.max(1));
-        *part = upto - given;
+        *part = upto.saturating_sub(given);
         given = upto;
     }
     count.likely = given;
@@ -406,6 +515,97 @@ mod tests {
         ] {
             assert_eq!(undated(name), bare, "{name}");
         }
+    }
+
+    fn words(model: &str, accuracy: Accuracy) -> (Call, Count, Expected) {
+        let call = Call::post("https://a.example/v1/chat/completions", format!(r#"{{"model":"{model}"}}"#));
+        let label = Encoding::for_model(model).label();
+        let count = Count { likely: 1_000, at_most: 1_100, accuracy, encoding: label, ..Count::default() };
+        let expected = Expected::of(&call, &count).expect("a call to learn from");
+        (call, count, expected)
+    }
+
+    #[test]
+    fn a_name_is_learned_from_whatever_has_its_tokenizer() {
+        let taken = |asked: &str, answered: &str| {
+            let calibration = Calibration::default();
+            let (_, _, expected) = words(asked, Accuracy::Calibrated);
+            let learned = calibration.learn(&expected, Some(answered), &Usage::of(1_200, 1));
+            let known = calibration.scales();
+            assert!(known.iter().all(|known| known.model == undated(asked)), "{known:?}");
+            assert_eq!(known.len(), usize::from(learned == Learned::Taken));
+            learned == Learned::Taken
+        };
+        for (asked, answered) in [
+            ("our-chat", "gpt-4o-2024-08-06"),
+            ("gpt-4", "gpt-4-0613"),
+            ("gpt-35-turbo", "gpt-3.5-turbo-0125"),
+            ("claude-sonnet-4-0", "claude-sonnet-4-20250514"),
+            ("gemini-2.0-flash", "gemini-2.0-flash-001"),
+            ("gemini-flash-latest", "gemini-2.5-flash"),
+            ("mistral-large-latest", "mistral-large-2411"),
+        ] {
+            assert!(taken(asked, answered), "{asked} by {answered}");
+        }
+        for (asked, answered) in [
+            ("claude-opus-5", "claude-haiku-4-5"),
+            ("gpt-4", "gpt-4o"),
+            ("gpt-4o", "claude-opus-5"),
+            ("auto", "llama-3.3-70b"),
+        ] {
+            // Without tables everything is counted in bytes, by names all the same.
+            assert!(!taken(asked, answered), "{asked} by {answered}");
+        }
+    }
+
+    #[cfg(feature = "tiktoken")]
+    #[test]
+    fn a_name_that_many_models_answer_to_is_learned_from_the_first_of_them() {
+        let calibration = Calibration::default();
+        let (_, _, expected) = words("auto", Accuracy::Calibrated);
+        let learn = |answered| calibration.learn(&expected, Some(answered), &Usage::of(1_200, 1));
+        assert_eq!(learn("gpt-4o"), Learned::Taken);
+        assert_eq!(learn("claude-opus-5"), Learned::Skipped("another model answered"));
+        assert_eq!(learn("gpt-4.1"), Learned::Taken);
+    }
+
+    #[test]
+    fn an_upper_bound_teaches_nothing() {
+        let (call, count, _) = words("claude-opus-5", Accuracy::Calibrated);
+        let bound = Count { accuracy: Accuracy::UpperBound, encoding: "o200k_base", ..count };
+        assert_eq!(Expected::of(&call, &bound), None);
+    }
+
+    #[test]
+    fn an_absurd_bill_breaks_no_count() {
+        let calibration = Calibration::default();
+        let (call, count, expected) = words("claude-opus-5", Accuracy::Calibrated);
+        for _ in 0..16 {
+            calibration.learn(&expected, None, &Usage::of(1_000, 1));
+        }
+        for billed in [u64::MAX, u64::MAX, 50] {
+            calibration.learn(&expected, None, &Usage::of(billed, 1));
+            let found = calibration.adjust(&call, count.clone());
+            assert!(found.likely.abs_diff(1_000) <= 60 && found.at_most <= 6_400, "{found:?}");
+        }
+        let huge = Count { likely: u64::MAX, at_most: u64::MAX, ..count };
+        assert_eq!(calibration.adjust(&call, huge).at_most, u64::MAX);
+    }
+
+    #[test]
+    fn counts_do_not_wait_for_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let calibration = Calibration::open(folder.path().join("c")).expect("a new file");
+        let (call, count, expected) = words("claude-opus-5", Accuracy::Calibrated);
+        let held = calibration.0.log.as_ref().expect("a log").lock().expect("no panic");
+        let other = calibration.clone();
+        let learning = std::thread::spawn(move || other.learn(&expected, None, &Usage::of(1_500, 1)));
+        while calibration.adjust(&call, count.clone()).likely != 1_500 {
+            std::thread::yield_now();
+        }
+        assert!(!learning.is_finished(), "it writes what it has learned");
+        drop(held);
+        assert_eq!(learning.join().expect("no panic"), Learned::Taken);
     }
 
     #[test]
