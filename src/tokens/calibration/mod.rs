@@ -496,6 +496,7 @@ fn undated(model: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::CountParts;
     use super::*;
 
     #[test]
@@ -520,7 +521,9 @@ mod tests {
     fn words(model: &str, accuracy: Accuracy) -> (Call, Count, Expected) {
         let call = Call::post("https://a.example/v1/chat/completions", format!(r#"{{"model":"{model}"}}"#));
         let label = Encoding::for_model(model).label();
-        let count = Count { likely: 1_000, at_most: 1_100, accuracy, encoding: label, ..Count::default() };
+        let parts = CountParts { system: 1_000, ..CountParts::default() };
+        let count =
+            Count { likely: 1_000, at_most: 1_100, accuracy, encoding: label, parts, ..Count::default() };
         let expected = Expected::of(&call, &count).expect("a call to learn from");
         (call, count, expected)
     }
@@ -600,7 +603,9 @@ mod tests {
         let held = calibration.0.log.as_ref().expect("a log").lock().expect("no panic");
         let other = calibration.clone();
         let learning = std::thread::spawn(move || other.learn(&expected, None, &Usage::of(1_500, 1)));
+        let begun = std::time::Instant::now();
         while calibration.adjust(&call, count.clone()).likely != 1_500 {
+            assert!(begun.elapsed().as_secs() < 20, "the count did not move");
             std::thread::yield_now();
         }
         assert!(!learning.is_finished(), "it writes what it has learned");

@@ -171,7 +171,7 @@ mod tests {
             assert!((LEAST..=MOST).contains(&sample.ratio), "{sample:?}");
             assert!(sample.error.is_some_and(|error| error <= MOST_ERROR), "{sample:?}");
         }
-        assert_eq!(running.error(95), Some(ONE / 40), "three of 64");
+        assert_eq!(running.error(95), Some(0), "they are three of 64");
         running.restore(u64::MAX, u64::MAX, Sample { ratio: u64::MAX, error: Some(u64::MAX) });
         running.learn(100, 100);
         assert!(running.scale <= MOST && running.error(100) <= Some(MOST_ERROR));
