@@ -94,6 +94,14 @@ fn count_tells_tokens_by_part() {
     assert!(table.code == 0 && table.out.contains("message 2 (user)"), "{}", table.out);
     let text = run_with(&["count", "--text", "--encoding", "cl100k_base", "--json", "-"], b"hello world");
     assert_eq!((text.json()["tokens"].as_u64(), text.json()["accuracy"].as_str()), (Some(2), Some("exact")));
+    let broken = run_with(&["count", "--text", "--json", "-"], b"caf\xe9 au lait");
+    let known = run_with(&["count", "--text", "--json", "-"], "caf\u{fffd} au lait".as_bytes());
+    assert_eq!(
+        broken.json()["tokens"],
+        known.json()["tokens"],
+        "what is no UTF-8 is counted as what it becomes"
+    );
+    assert_eq!((broken.json()["lossy"].as_bool(), known.json()["lossy"].as_bool()), (Some(true), None));
 }
 
 #[test]
@@ -130,7 +138,7 @@ fn trim_keeps_bytes_and_says_what_went() {
         unedited.err
     );
     assert_eq!(run_with(&["trim", "--budget", "1", "-"], twice).out, "", "no body that is over its budget");
-    let fits = run_with(&["trim", "--budget", "1000", "--json", "-"], twice);
+    let fits = run_with(&["trim", "--budget", "2000", "--json", "-"], twice);
     assert_eq!((fits.code, fits.json()["fits"].as_bool()), (0, Some(true)));
     run_with(&["trim", "--budget=-1", "-"], CHAT.as_bytes()).is_refused("a negative budget");
     run_with(&["trim", "--budget", "-1", "-"], CHAT.as_bytes()).is_refused("a negative budget");

@@ -2,6 +2,7 @@
 
 mod folder;
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ use thrifty::{Error, dialect::Role};
 
 use crate::input;
 use crate::lines::{self, Line};
-use crate::output::{Code, Ended, Out, grouped, json, table};
+use crate::output::{Code, Ended, Out, complain, grouped, json, table};
 
 /// Tokens of a request, by part, before it is sent
 ///
@@ -53,6 +54,9 @@ pub(crate) struct Counted {
     /// Bytes of `data:` URLs billed as text.
     #[serde(skip_serializing_if = "is_zero")]
     data_urls: u64,
+    /// The text was not all UTF-8, and is counted as what it becomes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    lossy: bool,
     parts: Parts,
 }
 
@@ -77,6 +81,7 @@ impl Counted {
             accuracy: count.accuracy.name(),
             encoding: count.encoding,
             data_urls: count.data_urls,
+            lossy: false,
             parts: Parts::Request {
                 system: parts.system,
                 messages: parts.messages,
@@ -88,11 +93,10 @@ impl Counted {
     }
 
     fn of_text(text: &str, encoding: Option<Encoding>, model: Option<&str>) -> Self {
+        let count = tokens::count_text_for(text, model.unwrap_or("gpt-4o"));
+        let data_urls = count.data_urls;
         let (tokens, upper_bound, accuracy, encoding) = match (encoding, model) {
-            (None, Some(model)) => {
-                let count = tokens::count_text_for(text, model);
-                (count.likely, count.at_most, count.accuracy, count.encoding)
-            }
+            (None, Some(_)) => (count.likely, count.at_most, count.accuracy, count.encoding),
             (encoding, _) => {
                 let encoding = encoding.unwrap_or_default();
                 let count = encoding.count(text);
@@ -100,7 +104,7 @@ impl Counted {
             }
         };
         let parts = Parts::Text { text: tokens };
-        Self { tokens, upper_bound, accuracy: accuracy.name(), encoding, data_urls: 0, parts }
+        Self { tokens, upper_bound, accuracy: accuracy.name(), encoding, data_urls, lossy: false, parts }
     }
 }
 
@@ -115,7 +119,16 @@ pub(crate) fn run(args: &CountArgs, out: &mut Out) -> Ended {
             let counted = folder::count(&args.file, |text| Counted::of_text(text, encoding, model))?;
             return folder::show(out, &counted, args.json);
         }
-        let counted = Counted::of_text(&input::read_text(&args.file)?, encoding, model);
+        let bytes = input::read(&args.file)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let mut counted = Counted::of_text(&text, encoding, model);
+        counted.lossy = matches!(text, Cow::Owned(_));
+        if counted.lossy {
+            complain(format_args!(
+                "`{}` is not all UTF-8: what is not is counted as the replacement character U+FFFD",
+                args.file.display()
+            ));
+        }
         if args.json {
             json(out, &counted)?;
         } else {
