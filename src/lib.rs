@@ -60,6 +60,7 @@ pub mod docs;
 pub mod edge;
 mod error;
 mod guard;
+mod lock;
 pub mod meter;
 pub mod prefix;
 pub mod price;

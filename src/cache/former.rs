@@ -9,7 +9,7 @@
 //! much is forgotten then, never too little.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -22,6 +22,7 @@ use super::switch::Mode;
 use super::{Disk, DiskOptions, DiskState};
 use crate::call::{CacheMode, Call, Options, Scope};
 use crate::clock::Clock;
+use crate::lock::lock;
 
 /// What follows the name of the file, and is followed by when it was moved.
 const BEFORE: &str = ".before-";
@@ -43,10 +44,6 @@ struct Former {
     /// Held while what it has is stored anew, and while an answer takes the place of one of its own: so that the older
     /// of two is never stored over the newer one.
     turn: Mutex<()>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Files of earlier secrets and what was put aside of them, with the time at which each was moved.

@@ -18,7 +18,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::header::HOST;
@@ -27,6 +27,7 @@ use moka::sync::Cache as Moka;
 
 use super::store::epochs::Tag;
 use crate::call::Call;
+use crate::lock::lock;
 
 /// Names known at a time, those asked for last. Each takes some 300 bytes.
 const MOST: u64 = 65_536;
@@ -207,10 +208,6 @@ impl Resolved {
         let now = name.spans.last().map(|present| &present.model);
         before.is_some() && now.is_some() && now != before.as_ref()
     }
-}
-
-fn lock(name: &Mutex<Name>) -> MutexGuard<'_, Name> {
-    name.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Resolved {

@@ -30,6 +30,7 @@ use super::stale::{Old, refresh};
 use super::status::{self, Sent, is_silent, sent};
 use crate::call::{CacheMode, Call, Detour, Framed, Options, Reply, ReplyBody};
 use crate::dialect::{Finish, Format, Outcome, Reading, read, read_raw};
+use crate::lock::lock;
 use crate::price::PriceTable;
 use crate::receipt::{Draft, Hold, Served};
 use crate::{BoxError, Error, Kind};
@@ -418,10 +419,6 @@ impl Drop for Settling {
     fn drop(&mut self) {
         self.settle(self.seen.outcome(false));
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// True if `answered` is known to be another model than `asked`, as after a silent fallback below us: its answer must

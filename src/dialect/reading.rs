@@ -1,13 +1,14 @@
 //! One reading of a reply for all who want to know what it says.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::Extensions;
 
 use super::{Format, Outcome, StreamReader, read};
 use crate::call::Reply;
+use crate::lock::lock;
 
 /// What a reply says, read once, and asked for by every layer that the reply passes on its way out.
 ///
@@ -97,10 +98,6 @@ impl Reading {
             Source::Stream(stream) => lock(stream).bytes == bytes,
         }
     }
-}
-
-fn lock(stream: &Mutex<Stream>) -> MutexGuard<'_, Stream> {
-    stream.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Reading {

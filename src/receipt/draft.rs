@@ -1,11 +1,12 @@
 //! A receipt while it is being written.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::Receipt;
 use crate::call::Call;
 use crate::dialect::Outcome;
+use crate::lock::lock;
 
 /// The receipt of a call in progress, shared by the layers the call goes through. It travels in the call's
 /// extensions; clones are the same draft.
@@ -73,10 +74,6 @@ impl fmt::Debug for Draft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Draft")
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An upstream call that is paid whether its caller waits or not. Dropped unsettled, it says that nothing is known.

@@ -6,6 +6,7 @@ use super::TrimPolicy;
 use super::grid::{Costs, Decision, Limits, decide};
 use super::shape::Shape;
 use crate::call::{Call, Element, Options};
+use crate::dialect::Prompt;
 use crate::tokens::{self, Both, Count, Counter};
 use crate::{Error, Kind};
 
@@ -145,20 +146,38 @@ pub(super) fn budget_of(call: &Call, policy: &TrimPolicy) -> Option<u64> {
     asked.or(policy.budget())
 }
 
+/// A call that has a budget and messages that can be cut.
+struct Subject<'a> {
+    budget: u64,
+    member: &'static str,
+    prompt: Prompt<'a>,
+}
+
+impl<'a> Subject<'a> {
+    /// # Errors
+    /// Why there is nothing to cut, if that is worth a note.
+    fn of(call: &'a Call, policy: &TrimPolicy) -> Result<Self, Option<&'static str>> {
+        let budget = budget_of(call, policy).ok_or(None)?;
+        let member =
+            call.format().messages_member().ok_or(Some("not trimmed: the call's format is not known"))?;
+        if !call.doc.is_editable() {
+            return Err(Some("not trimmed: the body cannot be edited"));
+        }
+        let prompt = call.format().prompt(call);
+        if call.doc.elements(member).map(|messages| messages.len()) != Some(prompt.messages.len()) {
+            return Err(Some("not trimmed: the body has no messages that can be read"));
+        }
+        Ok(Self { budget, member, prompt })
+    }
+}
+
 /// [`plan`], counting with `count`.
 fn plan_by(call: &Call, policy: &TrimPolicy, count: &dyn Fn(&Call) -> Both) -> Result<Planned, Error> {
-    let Some(budget) = budget_of(call, policy) else { return Ok(Planned::untouched(None)) };
-    let Some(member) = call.format().messages_member() else {
-        return Ok(Planned::untouched(Some("not trimmed: the call's format is not known")));
+    let Subject { budget, member, prompt } = match Subject::of(call, policy) {
+        Ok(subject) => subject,
+        Err(why) => return Ok(Planned::untouched(why)),
     };
-    if !call.doc.is_editable() {
-        return Ok(Planned::untouched(Some("not trimmed: the body cannot be edited")));
-    }
-    let prompt = call.format().prompt(call);
     let elements = prompt.messages.len();
-    if call.doc.elements(member).map(|messages| messages.len()) != Some(elements) {
-        return Ok(Planned::untouched(Some("not trimmed: the body has no messages that can be read")));
-    }
     let counted = count(call);
     if counted.now().at_most <= budget {
         let plan = Plan::fitting(counted.now(), elements);
@@ -214,15 +233,9 @@ const SCALES: std::ops::RangeInclusive<u64> = 1..=4 * SIXTEENTHS;
 /// Every plan but that of leaving all as it is which some count of the provider's, or something learned, could have
 /// led to.
 pub(super) fn plans_at_any_scale(call: &Call, policy: &TrimPolicy, counter: &Counter) -> Vec<Plan> {
-    let (Some(budget), Some(member)) = (budget_of(call, policy), call.format().messages_member()) else {
-        return Vec::new();
-    };
-    let prompt = call.format().prompt(call);
+    let Ok(Subject { budget, member, prompt }) = Subject::of(call, policy) else { return Vec::new() };
     let elements = prompt.messages.len();
-    if !call.doc.is_editable()
-        || call.doc.elements(member).map(|messages| messages.len()) != Some(elements)
-        || elements == 0
-    {
+    if elements == 0 {
         return Vec::new();
     }
     let raw = counter.uncalibrated(call);

@@ -95,10 +95,10 @@ impl Counted {
     fn of_text(text: &str, encoding: Option<Encoding>, model: Option<&str>) -> Self {
         let count = tokens::count_text_for(text, model.unwrap_or("gpt-4o"));
         let data_urls = count.data_urls;
-        let (tokens, upper_bound, accuracy, encoding) = match (encoding, model) {
-            (None, Some(_)) => (count.likely, count.at_most, count.accuracy, count.encoding),
-            (encoding, _) => {
-                let encoding = encoding.unwrap_or_default();
+        let (tokens, upper_bound, accuracy, encoding) = match encoding {
+            // That of the model, or the default one, which is gpt-4o's.
+            None => (count.likely, count.at_most, count.accuracy, count.encoding),
+            Some(encoding) => {
                 let count = encoding.count(text);
                 (count, count, Accuracy::Exact, encoding.name())
             }

@@ -48,7 +48,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender, SyncSender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -73,6 +73,7 @@ use crate::cache::envelope::Keys;
 use crate::cache::key::CacheKey;
 use crate::cache::store::epochs::{Epochs, Stamp, Tag};
 use crate::clock::Clock;
+use crate::lock::lock;
 
 /// Stores that may wait for the writer; one more is dropped and counted.
 const WRITE_QUEUE: u64 = 8192;
@@ -122,11 +123,6 @@ impl Default for DiskOptions {
 
 impl DiskOptions {
     const LEAST_BYTES: u64 = 64 << 20;
-}
-
-/// A lock is never held over code that may panic, and what it guards is whole at any time.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn count(counter: &AtomicU64, by: u64) {
